@@ -5,6 +5,7 @@ Tables are data first (:class:`Table`), so that the same object is printed and w
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -73,6 +74,7 @@ def show(*tables: Table, json_file: str | Path | None = None) -> None:
 def say(line: str) -> None:
     """One line of progress or advice, to standard error, so that standard output stays a table or data."""
     print(line, file=sys.stderr, flush=True)  # noqa: T201 - this is the one place that prints
+    logging.getLogger("dfdet").info(line)  # a run's log.txt listens here
 
 
 def warn(line: str) -> None:

@@ -30,11 +30,11 @@ def import_object(path: str, what: str) -> Any:
         # a module of that name exists but needs something absent, or the last part is a name within a module
         if error.name not in (path, module) and not path.startswith(f"{error.name}."):
             raise UserError(f"{what} {path!r} cannot be imported: {error}", "install what it needs") from error
-    except Exception as error:  # noqa: BLE001 - the user's module may raise anything, and the line must name it
+    except Exception as error:
         raise UserError(f"{what} {path!r} cannot be imported: {type(error).__name__}: {error}") from error
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"{what} {path!r} cannot be imported: {error}", "give a dotted path from here") from error
-    except Exception as error:  # noqa: BLE001 - as above
+    except Exception as error:
         raise UserError(f"{what} {path!r} cannot be imported: {type(error).__name__}: {error}") from error

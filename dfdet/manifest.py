@@ -29,6 +29,7 @@ SPLITS = ("train", "val", "test")
 STATUSES = ("ok", "partial", "unreadable", "missing", "empty", "conflict")
 FACE_STATUSES = ("ok", "few", "none")
 USABLE = ("ok", "partial")
+REQUIRED = ("corpus", "video_id", "path", "kind", "label", "split", "status")
 
 # What a corpus reader gives (dfdet.corpora): identity of the video, label, split, who is seen.
 CORPUS_COLUMNS: dict[str, pa.DataType] = {
@@ -84,12 +85,18 @@ FACE_COLUMNS: dict[str, pa.DataType] = {
     "num_tracks": pa.int16(),
     "main_track": pa.int16(),
     "face_height": pa.float32(),  # median box height of the main track, pixels
+    "face_retry": pa.bool_(),  # found only when looked for once more, larger and less strictly
 }
 
 STATUS_COLUMNS: dict[str, pa.DataType] = {"status": pa.string(), "reason": pa.string()}
 
 # integers with nulls stay integers in pandas
-_NULLABLE = {pa.int8(): pd.Int8Dtype(), pa.int16(): pd.Int16Dtype(), pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}
+_NULLABLE = {
+    pa.int8(): pd.Int8Dtype(),
+    pa.int16(): pd.Int16Dtype(),
+    pa.int32(): pd.Int32Dtype(),
+    pa.int64(): pd.Int64Dtype(),
+}
 
 MANIFEST_COLUMNS = {**CORPUS_COLUMNS, **MEDIA_COLUMNS, **FACE_COLUMNS, **STATUS_COLUMNS}
 
@@ -107,6 +114,11 @@ TRACKS_COLUMNS: dict[str, pa.DataType] = {
     **{f"k{i}": pa.float32() for i in range(10)},  # five points x, y; null where the detector has none
     "static": pa.bool_(),  # the whole track is a poster or a picture on a wall
 }
+
+
+def schema() -> pa.Schema:
+    """The columns of a manifest with their types."""
+    return pa.schema(list(MANIFEST_COLUMNS.items()))
 
 
 @dataclass
@@ -234,7 +246,9 @@ def read(path: str | Path, root: str | Path | None = None) -> Manifest:
     """
     path = Path(path)
     arrow, meta = _open(path, MANIFEST_SCHEMA, "make it with `dfdet index`")
-    missing = [c for c in ("corpus", "video_id", "path", "kind", "label", "split", "status") if c not in arrow.schema.names]
+    missing = [
+        c for c in ("corpus", "video_id", "path", "kind", "label", "split", "status") if c not in arrow.schema.names
+    ]
     if missing:
         raise UserError(f"{path} lacks the column {missing[0]!r}", "make it again with `dfdet index`")
     table = arrow.to_pandas(types_mapper=_NULLABLE.get)
@@ -266,6 +280,15 @@ def read_tracks(manifest: Manifest) -> Tracks:
     table, meta = _open(path, TRACKS_SCHEMA, remedy)
     if files.sha256(path) != manifest.meta.get("tracks_sha256"):
         raise UserError(f"{path} does not belong to {manifest.path} (the manifest records another table)", remedy)
+    return _grouped(table, meta)
+
+
+def tracks_of(rows: pd.DataFrame, meta: Mapping[str, Any]) -> Tracks:
+    """Tracks that were never written, from rows with the columns of the tracks table, grouped by video."""
+    return _grouped(_arrow(rows, TRACKS_COLUMNS, TRACKS_SCHEMA, meta), dict(meta))
+
+
+def _grouped(table: pa.Table, meta: dict[str, Any]) -> Tracks:
     names = table["video_id"].unify_dictionaries().combine_chunks()
     codes = names.indices.to_numpy(zero_copy_only=False) if len(names) else np.zeros(0, np.int32)
     columns = {c: table[c].to_numpy(zero_copy_only=False) for c in TRACKS_COLUMNS if c != "video_id"}

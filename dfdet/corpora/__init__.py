@@ -51,7 +51,7 @@ def resolve(name: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]
 
 
-def read(name: str, root: str | Path, **options: Any) -> Reading:
+def read(name: str, root: str | Path, /, **options: Any) -> Reading:
     """Lists a corpus: no file is decoded, two calls give equal tables.
 
     Args:

@@ -28,13 +28,13 @@ LABELS = {"0": 0, "real": 0, "false": 0, "0.0": 0, "1": 1, "fake": 1, "true": 1,
 
 
 def read(
-    root: Path, *, corpus: str | None = None, relative_to: Path | None = None, columns: list[str] | None = None
+    root: Path, *, name: str | None = None, relative_to: Path | None = None, columns: list[str] | None = None
 ) -> Reading:
     """Lists what a table names.
 
     Args:
         root: The list (.csv, .jsonl or .parquet), or the folder that holds it as labels.csv, .jsonl or .parquet.
-        corpus: The name to record for all rows; by default the list's column corpus, else csv.
+        name: The name to record for all rows; by default the list's column corpus, else csv.
         relative_to: The folder that the paths are relative to; by default the one that the list lies in.
         columns: Columns that have another name in the list, as ours=theirs: path=file.
 
@@ -57,8 +57,8 @@ def read(
     _resolve_originals(rows)
     missing = 0
     for row in rows:
-        if corpus is not None:
-            row["corpus"] = corpus
+        if name is not None:
+            row["corpus"] = name
         if not (base / row["path"]).exists():
             row.update(status="missing", reason="named in the list, not there")
             missing += 1

@@ -124,7 +124,7 @@ def test_the_list_says_what_paths_are_relative_to(folder, tmp_path_factory):
 
 def test_names_of_corpus_and_columns(folder):
     root = text(folder, "file,label,path,video,x_y\na.mp4,0,old,v,1\n")
-    table = listing.read(root, corpus="mine", columns=["path=file", "identity=video"]).table
+    table = listing.read(root, name="mine", columns=["path=file", "identity=video"]).table
     row = table.iloc[0]
     assert (row["corpus"], row["path"], row["identity"], row["x_path"], row["x_y"]) == ("mine", "a.mp4", "v", "old", 1)
 

@@ -1,0 +1,67 @@
+"""A typed function in, its command line out: one look for every command that is not LightningCLI's."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+from dfdet.errors import UserError, nearest
+
+
+class CommandParser(ArgumentParser):
+    """Raises a UserError in one line, with the nearest flag, where the stock parser prints its usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> Any:
+        """Called by jsonargparse for anything wrong in the arguments."""
+        text = " ".join(message.split()).removeprefix("Parser key ")
+        unknown = re.search(r"[Uu]nrecognized arguments: (\S+)", text)
+        if unknown:
+            flags = [s for a in self._actions for s in a.option_strings]
+            raise UserError(f"unknown argument {unknown[1]!r}", nearest(unknown[1], flags)) from ex
+        raise UserError(text, f"see `{self.prog} --help`") from ex
+
+
+def parse(
+    prog: str,
+    function: Callable[..., Any],
+    arguments: Sequence[str],
+    example: str,
+    more: Sequence[Callable[..., Any]] = (),
+) -> Any:
+    """Parses arguments against a function's signature; its docstring is the help.
+
+    Args:
+        prog: ``dfdet index``.
+        function: Its required parameters are positional, the others flags.
+        arguments: What was typed.
+        example: A line that works, for the help.
+        more: Further functions whose keyword parameters are flags as well (a corpus' options).
+    """
+    summary = (function.__doc__ or "").strip().splitlines()[0]
+    parser = CommandParser(
+        prog=prog, description=summary, epilog=f"example: {example}", default_env=False, allow_abbrev=False
+    )
+    parser.add_function_arguments(function, as_positional=True, as_group=False)
+    for options in more:
+        parser.add_function_arguments(options, as_group=False, skip={"root"})
+    return parser.parse_args(_spell_out(arguments, switches((function, *more))))
+
+
+def switches(functions: Sequence[Callable[..., Any]]) -> set[str]:
+    """The flags of functions that stand alone: their boolean parameters."""
+    found = [p for f in functions for p in inspect.signature(f).parameters.values()]
+    return {f"--{p.name}" for p in found if p.annotation in (bool, "bool")}
+
+
+def _spell_out(arguments: Sequence[str], alone: set[str]) -> list[str]:
+    """``--cropped`` -> ``--cropped=true``, which is how jsonargparse wants it."""
+    words = list(arguments)
+    for place, word in enumerate(words):
+        told = place + 1 < len(words) and words[place + 1].lower() in ("true", "false")
+        if word in alone and not told:
+            words[place] = f"{word}=true"
+    return words

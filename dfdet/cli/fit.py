@@ -1,0 +1,50 @@
+"""``dfdet fit``: a configuration in, a trained detector with its validation scores out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+HELP = """dfdet fit: train a detector, or go on with a run
+
+usage: dfdet fit --config FILE [--config FILE ...] [--KEY VALUE ...]
+       dfdet fit --resume RUN
+
+  --config FILE         a configuration; later ones and flags beat earlier ones
+  --model NAME          a detector of `dfdet models`, or an import path: my_lab.MyDetector
+  --model.lr 3e-4       any key of the detector
+  --data.train FILE     the manifest to train on (its own val and test splits are used)
+  --data.batch_size 32  any key of the data
+  --trainer.max_epochs  any key of Lightning's Trainer
+  --experiment, --name  where the run goes: runs/<experiment>/<name>
+  --patience 5          stop after so many epochs without a better one
+  --wandb.project NAME  log to Weights & Biases as well (WANDB_MODE=offline keeps it here)
+  --seed_everything 0   the seed of all draws
+  --resume RUN          go on with an interrupted run, inside its epoch
+  --json FILE           write the printed tables to this file too
+  --print_config        the complete configuration, and stop
+  --help_all            every key
+
+example: dfdet fit --config configs/experiment/srm_cnn.yaml --data.train ffpp.parquet --model.lr 3e-4"""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Short help without torch; else trains."""
+    if not arguments or "--help" in arguments or "-h" in arguments:
+        print(HELP)
+        return
+    from dfdet.cli.flags import split
+
+    ours, rest = split(arguments, ("--resume", "--json"))
+    if "--help_all" in arguments:
+        from dfdet.training.parser import help_all
+
+        print(help_all())
+        return
+
+    from dfdet import console
+    from dfdet.training.workflow import fit
+
+    result = fit(rest, resume=ours.get("--resume"))
+    console.show(*result.tables(), json_file=ours.get("--json"))
+    console.say(f"wrote {result.run.path}")
+    console.say(f"next: dfdet test --run {result.run.path}")

@@ -1,0 +1,1 @@
+"""Manifest and tracks in, batches out: clips, sampling, augmentation, the LightningDataModule."""

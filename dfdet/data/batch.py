@@ -1,0 +1,104 @@
+"""What travels from the loader to a detector: a typed batch of clips; uint8 until the device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class ClipSample:
+    """One clip as a worker made it.
+
+    Attributes:
+        video: uint8 (T, 3, S, S), RGB.
+        mask: bool (T,), False where the clip was padded because the track is shorter than T.
+        frames: int64 (T,), frame numbers.
+        item: Index into the data module's items (``VideoDataModule.describe``).
+        track: The face followed.
+        clip: Number of the clip within its visit.
+        label: 0 real, 1 fake, -1 unknown.
+        weight: 1, or 0 where the clip could not be made.
+        pad: Share of the crop that lies outside the frame, 0..1.
+        error: Why it could not be made, else None.
+    """
+
+    video: Tensor
+    mask: Tensor
+    frames: Tensor
+    item: int
+    track: int
+    clip: int
+    label: int
+    weight: float = 1.0
+    pad: float = 0.0
+    error: str | None = None
+
+
+@dataclass
+class ClipBatch:
+    """B clips. Every field but ``errors`` is a tensor and moves with :meth:`to`.
+
+    Attributes:
+        video: uint8 (B, T, 3, S, S), RGB.
+        mask: bool (B, T), False on padded frames.
+        label: int64 (B,), 0 real, 1 fake, -1 unknown.
+        weight: float32 (B,), 0 for a clip that could not be made: it must count nowhere.
+        item: int64 (B,), index into the data module's items.
+        track: int64 (B,).
+        clip: int64 (B,).
+        frames: int64 (B, T), frame numbers.
+        pad: float32 (B,), share of the crop outside the frame.
+        errors: One line for each clip that could not be made: (item, reason).
+    """
+
+    video: Tensor
+    mask: Tensor
+    label: Tensor
+    weight: Tensor
+    item: Tensor
+    track: Tensor
+    clip: Tensor
+    frames: Tensor
+    pad: Tensor
+    errors: list[tuple[int, str]]
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> ClipBatch:
+        """The same batch on a device."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> ClipBatch:
+        """The same batch in page-locked memory, so that a copy to a GPU can overlap with work."""
+        return self._map(Tensor.pin_memory)
+
+    def select(self, keep: Tensor) -> ClipBatch:
+        """The clips where ``keep`` (bool (B,)) is true."""
+        return self._map(lambda tensor: tensor[keep.to(tensor.device)])
+
+    def _map(self, function: Any) -> ClipBatch:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{k: function(v) for k, v in values.items() if isinstance(v, Tensor)})
+
+
+def collate(samples: Sequence[ClipSample]) -> ClipBatch:
+    """Stacks samples of equal shape into a batch."""
+    integers = {
+        name: torch.tensor([getattr(s, name) for s in samples], dtype=torch.int64)
+        for name in ("label", "item", "track", "clip")
+    }
+    return ClipBatch(
+        video=torch.stack([s.video for s in samples]),
+        mask=torch.stack([s.mask for s in samples]),
+        frames=torch.stack([s.frames for s in samples]),
+        weight=torch.tensor([s.weight for s in samples], dtype=torch.float32),
+        pad=torch.tensor([s.pad for s in samples], dtype=torch.float32),
+        errors=[(s.item, s.error) for s in samples if s.error is not None],
+        **integers,
+    )

@@ -1,0 +1,108 @@
+"""Which videos an epoch visits, as a pure function of (seed, epoch): shares by corpus and label, pairs, no state.
+
+Each stratum (source, label) is walked through in permutations: epoch e takes the next ``quota`` places of an endless
+row of permutations, so that every video is seen equally often whatever the quota.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dfdet import seeds
+
+
+def walk(members: np.ndarray, quota: int, epoch: int, seed: int, name: str) -> np.ndarray:
+    """The ``quota`` members that this epoch visits, in order.
+
+    Args:
+        members: int (n,), what may be drawn; n > 0 unless quota is 0.
+        quota: How many to draw.
+        epoch: The epoch, from 0.
+        seed: The run's seed.
+        name: The stratum's name: another one draws independently.
+    """
+    if quota == 0:
+        return members[:0]
+    n = len(members)
+    places = np.arange(epoch * quota, (epoch + 1) * quota)
+    drawn = np.empty(quota, members.dtype)
+    for lap in np.unique(places // n):
+        order = seeds.generator(seed, int(lap), name, "permutation").permutation(n)
+        here = places // n == lap
+        drawn[here] = members[order[places[here] % n]]
+    return drawn
+
+
+def quotas(total: int, shares: Sequence[float]) -> list[int]:
+    """``total`` split in proportion to ``shares``, by largest remainder."""
+    weight = np.asarray(shares, np.float64)
+    exact = total * weight / weight.sum()
+    counts = np.floor(exact).astype(int)
+    rest = np.argsort(-(exact - counts), kind="stable")[: total - counts.sum()]
+    counts[rest] += 1
+    return [int(c) for c in counts]
+
+
+def strata(
+    source: np.ndarray, label: np.ndarray, weights: Sequence[float | None], balance: bool
+) -> list[tuple[str, np.ndarray, float]]:
+    """Names, members and shares of the strata.
+
+    Args:
+        source: int (N,), the source of each item.
+        label: int (N,), 0 or 1.
+        weights: Weight of each source; None: its number of items.
+        balance: True gives both labels of a source the same share; False leaves them as they are.
+    """
+    found = []
+    for number, weight in enumerate(weights):
+        inside = np.flatnonzero(source == number)
+        if len(inside) == 0:
+            continue
+        labels = [v for v in (0, 1) if (label[inside] == v).any()]
+        for value in labels:
+            members = inside[label[inside] == value]
+            part = 1 / len(labels) if balance else len(members) / len(inside)
+            share = (len(inside) if weight is None else weight) * part
+            found.append((f"source{number}:label{value}", members, share))
+    return found
+
+
+def draw(
+    source: np.ndarray,
+    label: np.ndarray,
+    weights: Sequence[float | None],
+    *,
+    balance: bool,
+    total: int,
+    epoch: int,
+    seed: int,
+) -> np.ndarray:
+    """The items that one epoch visits, shuffled: int (total,)."""
+    layers = strata(source, label, weights, balance)
+    counts = quotas(total, [share for _, _, share in layers])
+    parts = [walk(m, c, epoch, seed, name) for (name, m, _), c in zip(layers, counts, strict=True)]
+    items = np.concatenate(parts)
+    return items[seeds.generator(seed, epoch, "epoch", "order").permutation(len(items))]
+
+
+def pair_up(table: Sequence[dict[str, Any]], label: np.ndarray) -> np.ndarray:
+    """Fakes beside the real video that each was made from.
+
+    Args:
+        table: One dict an item with ``corpus``, ``video_id``, ``original``.
+        label: int (N,), 0 or 1.
+
+    Returns:
+        int (P, 2): (fake, real) item numbers, for every fake whose original is among the items.
+    """
+    reals = {(row["corpus"], row["video_id"]): i for i, row in enumerate(table) if label[i] == 0}
+    pairs = [
+        (i, reals[(row["corpus"], row["original"])])
+        for i, row in enumerate(table)
+        if label[i] == 1 and (row["corpus"], row["original"]) in reals
+    ]
+    return np.array(pairs, np.int64).reshape(-1, 2)

@@ -1,0 +1,232 @@
+"""Command line and configuration files in, a checked configuration out: LightningCLI, subclassed thinly.
+
+What is mended: detector names beside import paths; one-line errors with the nearest key; a checkpoint's
+hyper-parameters never beat the command line; nothing is written or instantiated by parsing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from lightning import LightningModule
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+import dfdet
+from dfdet.data.module import VideoDataModule
+from dfdet.detectors import DETECTORS, import_path
+from dfdet.errors import UserError, nearest
+from dfdet.imports import import_object
+
+
+@dataclass
+class WandbOptions:
+    """Tracking with Weights & Biases; off unless a project is named. WANDB_MODE=offline keeps it on this machine.
+
+    Attributes:
+        project: The W&B project; None: W&B is not used.
+        entity: The W&B team or user.
+        tags: Tags of the run.
+    """
+
+    project: str | None = None
+    entity: str | None = None
+    tags: list[str] | None = None
+
+
+class OneLineParser(LightningArgumentParser):
+    """Raises a UserError in one line where the stock parser prints a usage of forty."""
+
+    def error(self, message: str, ex: Exception | None = None) -> Any:
+        """Called by jsonargparse for anything wrong in arguments or configuration."""
+        raise _as_user_error(message, self._known_keys()) from ex
+
+    def _known_keys(self) -> list[str]:
+        keys = [a.dest for a in self._actions if a.dest not in ("help", "config", "print_config")]
+        return keys + [f"model.{name}" for name in _model_keys()]
+
+
+def _model_keys() -> list[str]:
+    from dfdet.detectors.binary import BinaryDetector
+
+    return [n for n in BinaryDetector.__init__.__annotations__ if n not in ("return", "network")]
+
+
+def _as_user_error(message: str, known: Iterable[str]) -> UserError:
+    """Jsonargparse's message, which may have many lines, as one line with the nearest key."""
+    text = " ".join(message.split()).removeprefix("Parser key ")
+    inner = re.search(r"unknown key '([\w.]+)'; did you mean '([\w.]+)'\?", text)
+    owner = re.match(r'"?([\w.]+)"?: ', text)
+    if inner and owner:  # found by the parser of a class within ours
+        return UserError(f"unknown key '{owner[1]}.{inner[1]}'", f"did you mean '{owner[1]}.{inner[2]}'?")
+    for pattern in _UNKNOWN:
+        if unknown := re.search(pattern, text):
+            return UserError(f"unknown key {unknown[1]!r}", _nearest_key(unknown[1], known))
+    value = re.search(r"(?:Given|Got) value: (.*?)(?: Given value type.*)?$", text)
+    expected = dict.fromkeys(re.findall(r"Expected an? (?:<class '([\w.]+)'>|typing\.(Literal\[[^\]]*\]))", text))
+    if owner and value and expected:
+        kinds = [(a or b).replace("NoneType", "null").replace("Literal", "one of ") for a, b in expected]
+        return UserError(f"{owner[1]} is {value[1]!r}", f"it wants {' or '.join(kinds)}")
+    return UserError(text if len(text) < 600 else text[:597] + "...")
+
+
+_UNKNOWN = (
+    r"[Uu]nrecognized arguments: (?:--)?([\w.\-]+)",
+    r"Key '([\w.]+)' is not expected",
+    r'[Kk]ey "([\w.]+)" is not expected',
+    r"Option '([\w.]+)' is not accepted",
+    r"No action for key '([\w.]+)'",
+)
+
+
+def _nearest_key(key: str, known: Iterable[str]) -> str:
+    keys = sorted(set(known))
+    short = [k.rsplit(".", 1)[-1] for k in keys]
+    found = nearest(key, keys)
+    if not found.startswith("did you mean"):
+        last = key.rsplit(".", 1)[-1]
+        found = nearest(last, short)
+        for name in short:
+            found = found.replace(f"{name!r}?", f"{keys[short.index(name)]!r}?")
+    return found if found.startswith("did you mean") else "`dfdet fit --help_all` lists every key"
+
+
+def find_config(name: str) -> Path:
+    """A configuration file: as given, or below dfdet's own configs/ (``configs/`` in front may be left out).
+
+    Raises:
+        UserError: If there is none, with the nearest of dfdet's own.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    short = name.removeprefix("configs/")
+    for home in config_homes():
+        if (home / short).is_file():
+            return home / short
+    own = [p.relative_to(h).as_posix() for h in config_homes() for p in h.glob("*/*.yaml")]
+    raise UserError(f"configuration {name} does not exist", nearest(short, own))
+
+
+def config_homes() -> list[Path]:
+    """Where dfdet's own configurations lie: in a checkout, or beside the installed package."""
+    package = Path(dfdet.__file__).parent
+    installed = Path(str(resources.files("dfdet"))) / "configs"
+    return [p for p in (package.parent / "configs", installed) if p.is_dir()]
+
+
+def _read_config(name: str) -> str:
+    """A configuration as YAML text with detector names turned into import paths."""
+    path = find_config(name)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds no keys", "a configuration is a YAML mapping")
+    model = values.get("model")
+    if isinstance(model, str):
+        values["model"] = {"class_path": _detector_class(model)}
+    elif isinstance(model, dict) and "class_path" in model:
+        model["class_path"] = _detector_class(str(model["class_path"]))
+    return str(yaml.safe_dump(values, sort_keys=False))
+
+
+def _detector_class(name: str) -> str:
+    """The import path of a detector, after a look that it is one."""
+    path = import_path(name)
+    found = import_object(path, "detector")
+    if not (isinstance(found, type) and issubclass(found, LightningModule)):
+        raise UserError(f"{path} is no detector", "a detector is a LightningModule that keeps ClipBatch and ClipScores")
+    return path
+
+
+def resolve(arguments: Sequence[str]) -> list[str]:
+    """Arguments with detector names as import paths and configurations read, in their order."""
+    out: list[str] = []
+    waiting = list(arguments)
+    while waiting:
+        word = waiting.pop(0)
+        flag, equals, value = word.partition("=")
+        if flag in ("--config", "-c", "--model"):
+            if not equals:
+                if not waiting:
+                    raise UserError(f"{flag} wants a value")
+                value = waiting.pop(0)
+            out.append(f"--model={_detector_class(value)}" if flag == "--model" else f"--config={_read_config(value)}")
+        else:
+            out.append(word)
+    return out
+
+
+class DetectorCLI(LightningCLI):
+    """Parses a configuration; :meth:`build` makes the objects once the run directory is known."""
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        self._given = list(arguments)
+        super().__init__(
+            model_class=LightningModule,
+            datamodule_class=VideoDataModule,
+            save_config_callback=None,
+            trainer_defaults={"max_epochs": 20, "logger": False, "enable_progress_bar": False},
+            seed_everything_default=0,
+            parser_class=OneLineParser,
+            parser_kwargs={"allow_abbrev": False},  # --trainer.max_epoch must not pass for max_epochs
+            subclass_mode_model=True,
+            args=None,
+            run=False,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The keys of a run that are neither trainer, model nor data."""
+        add = parser.add_argument
+        add("--runs", type=str, default="runs", help="Directory that holds all runs.")
+        add("--experiment", type=str, default="default", help="What the run belongs to.")
+        add("--name", type=str | None, default=None, help="The run's name; by default the detector's.")
+        add("--monitor", type=str, default="val/video_auroc", help="What decides which checkpoint is best.")
+        add("--monitor_mode", type=Literal["max", "min"], default="max", help="Whether more or less of it is better.")
+        add("--patience", type=int | None, default=None, help="Stop after so many epochs without a better one.")
+        add("--allow_target_selection", type=bool, default=False, help="Let a corpus that is not trained on choose.")
+        add("--wandb", type=WandbOptions, default=WandbOptions())
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses what was given, never sys.argv."""
+        arguments = resolve(self._given)
+        if not any(word.startswith(("--model=", "--config=")) for word in arguments):
+            raise UserError("no detector is chosen", f"give --config FILE or --model NAME: {', '.join(DETECTORS)}")
+        self.config = parser.parse_args(arguments)
+
+    def _parse_ckpt_path(self) -> None:
+        """The stock CLI lets a checkpoint's hyper-parameters beat the command line here; ours does not."""
+
+    def _set_seed(self) -> None:
+        """The commands seed by themselves, once it is known that something will be made."""
+
+    def instantiate_classes(self) -> None:
+        """Parsing makes nothing; see :meth:`build`."""
+
+    def build(self) -> tuple[LightningModule, VideoDataModule]:
+        """Detector and data module of the configuration."""
+        made = self.parser.instantiate_classes(self.config)
+        return made["model"], made["data"]
+
+    def trainer_arguments(self) -> dict[str, Any]:
+        """The arguments of the Trainer, its callbacks and loggers made."""
+        return dict(self.parser.instantiate_classes(self.config)["trainer"])
+
+    def dump(self) -> str:
+        """The complete configuration as YAML, enough to do it again."""
+        return str(self.parser.dump(self.config, skip_none=False))
+
+
+def help_all() -> str:
+    """Every key of a configuration, with its help and default."""
+    cli = DetectorCLI(["--model", next(iter(DETECTORS))])
+    return str(cli.parser.format_help())
