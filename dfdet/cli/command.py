@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -48,7 +49,8 @@ def parse(
     parser.add_function_arguments(function, as_positional=True, as_group=False)
     for options in more:
         parser.add_function_arguments(options, as_group=False, skip={"root"})
-    return parser.parse_args(_spell_out(arguments, switches((function, *more))))
+    functions = (function, *more)
+    return parser.parse_args(_as_lists(_spell_out(arguments, switches(functions)), _list_flags(functions)))
 
 
 def switches(functions: Sequence[Callable[..., Any]]) -> set[str]:
@@ -64,4 +66,24 @@ def _spell_out(arguments: Sequence[str], alone: set[str]) -> list[str]:
         told = place + 1 < len(words) and words[place + 1].lower() in ("true", "false")
         if word in alone and not told:
             words[place] = f"{word}=true"
+    return words
+
+
+def _list_flags(functions: Sequence[Callable[..., Any]]) -> set[str]:
+    """The flags of functions that take several values: ``--methods a,b``."""
+    found = [p for f in functions for p in inspect.signature(f).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    return {f"--{p.name}" for p in found if "list[" in str(p.annotation)}
+
+
+def _as_lists(arguments: Sequence[str], several: set[str]) -> list[str]:
+    """``--methods a,b`` -> ``--methods=["a", "b"]``, which is how jsonargparse wants it."""
+    words: list[str] = []
+    waiting = iter(arguments)
+    for word in waiting:
+        flag, equals, value = word.partition("=")
+        if flag not in several:
+            words.append(word)
+            continue
+        value = value if equals else next(waiting, "")
+        words.append(f"{flag}={value if value.startswith('[') else json.dumps(value.split(','))}")
     return words

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -92,25 +91,29 @@ def _methods(table: pd.DataFrame) -> Table:
 def _statuses(table: pd.DataFrame) -> Table:
     """Reasons that differ in a number only (a frame, a size) count as one."""
     out = Table("Files by status", ["status", "reason", "videos"])
-    reasons = table["reason"].astype(object).where(table["reason"].notna(), "")
-    kinds = [re.sub(r"\d+", "N", str(reason)) for reason in reasons]
     for status in STATUSES:
-        chosen = table["status"] == status
-        counts = pd.Series(kinds, index=table.index, dtype=object)[chosen].value_counts()
-        for kind, count in sorted(counts.items(), key=lambda item: (-item[1], str(item[0]))):
-            alike = reasons[chosen & (pd.Series(kinds, index=table.index) == kind)]
-            out.add(status, alike.iloc[0] if alike.nunique() == 1 else kind, int(count))
+        for reason, count in _counted(table.loc[table["status"] == status, "reason"]):
+            out.add(status, reason, count)
     return out
 
 
 def _readers(table: pd.DataFrame) -> Table:
     out = Table("Files by reader", ["reader", "reason", "videos"])
     for reader, rows in table.groupby("reader", sort=True):
-        reasons = rows["reader_reason"].astype(object).where(rows["reader_reason"].notna(), "")
-        counts = reasons.map(lambda reason: re.sub(r"\d+", "N", str(reason))).value_counts()
-        for reason, count in sorted(counts.items(), key=lambda item: (-item[1], str(item[0]))):
-            out.add(reader, reason, int(count))
+        for reason, count in _counted(rows["reader_reason"]):
+            out.add(reader, reason, count)
     return out
+
+
+def _counted(reasons: pd.Series) -> list[tuple[str, int]]:
+    """Reasons with how often they occur, the most frequent first; those that differ in numbers only are one, with N."""
+    plain = reasons.astype(object).where(reasons.notna(), "").astype(str)
+    kinds = plain.str.replace(r"\d+", "N", regex=True)
+    found = []
+    for kind, count in sorted(kinds.value_counts().items(), key=lambda item: (-item[1], str(item[0]))):
+        alike = plain[kinds == kind]
+        found.append((str(alike.iloc[0] if alike.nunique() == 1 else kind), int(count)))
+    return found
 
 
 def _faces(table: pd.DataFrame) -> Table:
