@@ -54,21 +54,22 @@ def show(*tables: Table, json_file: str | Path | None = None) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table as RichTable
+    from rich.text import Text
 
+    if json_file is not None:  # first: a reader of the printed tables may close the pipe
+        files.write_json(json_file, [table.as_dict() for table in tables])
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     for table in tables:
-        look = RichTable(title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+        look = RichTable(title=Text(table.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
         for index, column in enumerate(table.columns):
             right = any(_is_number(row[index]) for row in table.rows)
             look.add_column(column, justify="right" if right else "left", overflow="fold")
         for row in table.rows:
-            look.add_row(*(_text(value).replace("[", "\\[") for value in row))
+            look.add_row(*(Text(_text(value)) for value in row))
         console.print(look)
         for note in table.notes:
             console.print(f"  {note}", markup=False)
         console.print()
-    if json_file is not None:
-        files.write_json(json_file, [table.as_dict() for table in tables])
 
 
 def say(line: str) -> None:

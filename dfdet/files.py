@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -30,6 +31,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
             os.fsync(handle.fileno())
         draft.replace(target)
         _sync_directory(target.parent)
+    except OSError as error:
+        # a full disk is reported without a name, and the draft's name says nothing to anybody
+        if error.filename in (None, str(draft)):
+            error.filename = str(target)
+        raise
     finally:
         with suppress(FileNotFoundError):
             draft.unlink()
@@ -54,17 +60,17 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Writes ``value`` as indented JSON, whole or not at all; NaN becomes null, since JSON has no NaN."""
-    write_text(path, json.dumps(_without_nan(value), indent=2, ensure_ascii=False) + "\n")
+    """Writes ``value`` as indented JSON, whole or not at all; NaN and infinities, which JSON lacks, become null."""
+    write_text(path, json.dumps(_finite(value), indent=2, ensure_ascii=False) + "\n")
 
 
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, float) and value != value:
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {str(k): _without_nan(v) for k, v in value.items()}
+        return {str(k): _finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(v) for v in value]
+        return [_finite(v) for v in value]
     return value
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -197,7 +198,7 @@ def _arrow(table: pd.DataFrame, columns: Mapping[str, pa.DataType], name: str, m
 
 
 def write(path: str | Path, table: pd.DataFrame, tracks: pd.DataFrame | None, meta: Mapping[str, Any]) -> Manifest:
-    """Writes both tables, the tracks first, each whole or not at all; returns the manifest as read back.
+    """Writes both tables, whole or not at all; returns the manifest as read back.
 
     Args:
         path: ``x.parquet``.
@@ -207,21 +208,30 @@ def write(path: str | Path, table: pd.DataFrame, tracks: pd.DataFrame | None, me
     """
     path = Path(path)
     meta = dict(meta)
-    if tracks is not None:
-        target = tracks_path(path)
-        with files.replacing(target) as draft:
-            pq.write_table(_arrow(tracks, TRACKS_COLUMNS, TRACKS_SCHEMA, meta), draft, compression="zstd")
-        meta["tracks_sha256"] = files.sha256(target)
-    with files.replacing(path) as draft:
-        pq.write_table(_arrow(table, MANIFEST_COLUMNS, MANIFEST_SCHEMA, meta), draft, compression="zstd")
+    # both drafts are complete before either takes its name: a full disk leaves the older pair as it was
+    with ExitStack() as stack:
+        draft = stack.enter_context(files.replacing(path))
+        if tracks is not None:
+            beside = stack.enter_context(files.replacing(tracks_path(path)))
+            _save(_arrow(tracks, TRACKS_COLUMNS, TRACKS_SCHEMA, meta), beside)
+            meta["tracks_sha256"] = files.sha256(beside)
+        _save(_arrow(table, MANIFEST_COLUMNS, MANIFEST_SCHEMA, meta), draft)
     return read(path)
+
+
+def _save(table: pa.Table, draft: Path) -> None:
+    try:
+        pq.write_table(table, draft, compression="zstd")
+    except OSError as error:  # Arrow does not say which file the full disk was to hold
+        error.filename = str(draft)
+        raise
 
 
 def _open(path: Path, schema: str, remedy: str) -> tuple[pa.Table, dict[str, Any]]:
     if not path.is_file():
         raise UserError(f"{path} does not exist", remedy)
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, partitioning=None)  # a folder called split=train is no column
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{path} is no Parquet file ({str(error).splitlines()[0]})", remedy) from error
     raw = (table.schema.metadata or {}).get(b"dfdet")
@@ -246,9 +256,7 @@ def read(path: str | Path, root: str | Path | None = None) -> Manifest:
     """
     path = Path(path)
     arrow, meta = _open(path, MANIFEST_SCHEMA, "make it with `dfdet index`")
-    missing = [
-        c for c in ("corpus", "video_id", "path", "kind", "label", "split", "status") if c not in arrow.schema.names
-    ]
+    missing = [c for c in REQUIRED if c not in arrow.schema.names]
     if missing:
         raise UserError(f"{path} lacks the column {missing[0]!r}", "make it again with `dfdet index`")
     table = arrow.to_pandas(types_mapper=_NULLABLE.get)
@@ -263,7 +271,7 @@ def _check_values(table: pd.DataFrame, path: Path) -> None:
         if len(wrong):
             row = table.loc[wrong.index[0], "path"]
             known = ", ".join(map(str, allowed))
-            raise UserError(f"{path}: column {column!r} holds {wrong.iloc[0]!r} at {row}", f"allowed: {known}")
+            raise UserError(f"{path}: column {column!r} holds {wrong.tolist()[0]!r} at {row}", f"allowed: {known}")
     twice = table.duplicated(["corpus", "video_id"])
     if twice.any():
         raise UserError(f"{path}: video_id {table.loc[twice, 'video_id'].iloc[0]!r} stands there twice")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -37,7 +38,7 @@ def usage() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns its exit code: 0, 2 for a user's mistake, 130 after Ctrl-C."""
+    """Runs one command; returns its exit code: 0, 1 where the disk fails, 2 for a user's mistake, 130 after Ctrl-C."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help", "help"):
         print(usage())
@@ -62,4 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `dfdet ... | head`
         sys.stderr.close()
         return 0
+    except OSError as error:  # a full disk, a folder that may not be written
+        if error.errno is None or error.filename is None:
+            raise
+        print(f"dfdet: error: {error.filename}: {os.strerror(error.errno)}", file=sys.stderr)
+        return 1
     return 0

@@ -21,9 +21,24 @@ class CommandParser(ArgumentParser):
         text = " ".join(message.split()).removeprefix("Parser key ")
         unknown = re.search(r"[Uu]nrecognized arguments: (\S+)", text)
         if unknown:
-            flags = [s for a in self._actions for s in a.option_strings]
+            flags = [s for a in self._actions for s in a.option_strings if s not in ("-h", "--print_shtab")]
             raise UserError(f"unknown argument {unknown[1]!r}", nearest(unknown[1], flags)) from ex
+        value = re.match(r'"(\w+)": .*?(?:Got|Given) value: (.*)', text)
+        if value:
+            raise UserError(f"--{value[1]} does not take {value[2]!r}", _wanted(value[2], text)) from ex
         raise UserError(text, f"see `{self.prog} --help`") from ex
+
+
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+
+
+def _wanted(value: str, text: str) -> str:
+    """What jsonargparse's sentence says that a flag takes, in words."""
+    choices = re.search(r"Literal\[(.*?)\]", text)
+    if choices:
+        return nearest(value, re.findall(r"'([^']*)'", choices[1]))
+    kinds = [_KINDS.get(kind, kind) for kind in re.findall(r"Expected a <class '(\w+)'>", text) if kind != "NoneType"]
+    return f"give {' or '.join(kinds)}" if kinds else ""
 
 
 def parse(
@@ -40,7 +55,10 @@ def parse(
         function: Its required parameters are positional, the others flags.
         arguments: What was typed.
         example: A line that works, for the help.
-        more: Further functions whose keyword parameters are flags as well (a corpus' options).
+        more: Further functions whose parameters but the first are flags as well (a corpus' options).
+
+    Raises:
+        UserError: If the arguments do not fit, or two functions have a parameter of one name.
     """
     summary = (function.__doc__ or "").strip().splitlines()[0]
     parser = CommandParser(
@@ -48,7 +66,10 @@ def parse(
     )
     parser.add_function_arguments(function, as_positional=True, as_group=False)
     for options in more:
-        parser.add_function_arguments(options, as_group=False, skip={"root"})
+        first, *others = inspect.signature(options).parameters
+        for name in set(others) & set(inspect.signature(function).parameters):
+            raise UserError(f"option {name!r} of {options.__module__} is one of {prog} too", "give it another name")
+        parser.add_function_arguments(options, as_group=False, skip={first})
     functions = (function, *more)
     return parser.parse_args(_as_lists(_spell_out(arguments, switches(functions)), _list_flags(functions)))
 

@@ -56,17 +56,21 @@ def main(arguments: Sequence[str]) -> None:
     from dataclasses import replace
 
     from dfdet import console, corpora
-    from dfdet.data.module import default_workers
     from dfdet.faces.detector import choose
     from dfdet.indexing.check import check
-    from dfdet.indexing.index import build
+    from dfdet.indexing.index import build, check_out
+    from dfdet.indexing.pool import processors
 
+    workers = processors() if parsed["workers"] is None else parsed["workers"]
+    if workers < 1:
+        raise UserError(f"--workers {workers}", "give 1 or more")
+    check_out(Path(parsed["out"]), parsed["overwrite"])
     own = {k: parsed[k] for k in parsed if k not in index.__annotations__}
+    reading = corpora.read(parsed["corpus"], parsed["root"], **own)
     settings = None
     if not parsed["cropped"]:
         chosen = choose(parsed["detector"], parsed["detector_model"])
         settings = replace(chosen, size=parsed["detector_size"], stride=parsed["stride"])
-    reading = corpora.read(parsed["corpus"], parsed["root"], **own)
     for note in _notes(reading):
         console.say(note)
     written = build(
@@ -76,7 +80,7 @@ def main(arguments: Sequence[str]) -> None:
         corpus=parsed["corpus"],
         options=own,
         detector=settings,
-        workers=parsed["workers"] or default_workers(),
+        workers=workers,
         overwrite=parsed["overwrite"],
     )
     console.show(*check(written), json_file=parsed["json"])

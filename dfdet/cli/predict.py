@@ -35,7 +35,6 @@ def predict(
     """
     from dfdet import console
     from dfdet.errors import UserError
-    from dfdet.training.predictor import Predictor
 
     if run is None:
         raise UserError("dfdet predict wants a run", "dfdet predict VIDEO --run runs/EXPERIMENT/NAME")
@@ -43,6 +42,8 @@ def predict(
         raise UserError("dfdet predict wants files or folders", "dfdet predict VIDEO --run runs/EXPERIMENT/NAME")
     if out is not None and out.suffix not in (".csv", ".json"):
         raise UserError(f"--out {out} is neither .csv nor .json")
+    from dfdet.training.predictor import Predictor
+
     predictor = Predictor.from_run(run, checkpoint)
     with console.interruptible("nothing was written"):
         found = predictor.predict(

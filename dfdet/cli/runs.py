@@ -24,9 +24,9 @@ def runs(root: Path = Path("runs"), json: Path | None = None) -> None:
     table = console.Table(f"Runs in {root}", ["run", "state", "epochs", "best val AUROC", "checkpoints", "scores"])
     for run in list_runs(root):
         metrics = run.path / "metrics.csv"
-        rows = list(csv.DictReader(metrics.open(newline=""))) if metrics.is_file() else []
+        rows = list(csv.DictReader(metrics.read_text().splitlines())) if metrics.is_file() else []
         epochs = [int(float(r["epoch"])) for r in rows if r.get("epoch")]
-        aurocs = [float(r["val/video_auroc"]) for r in rows if r.get("val/video_auroc")]
+        aurocs = [float(r["val/video_auroc"]) for r in rows if r.get("val/video_auroc") not in (None, "", "nan")]
         state = "finished" if run.thresholds_file.is_file() else "not finished"
         there = ", ".join(sorted(p.stem for p in run.checkpoints.glob("*.ckpt"))) or None
         scores = ", ".join(sorted(p.stem for p in (run.path / "scores").glob("*.parquet"))) or None

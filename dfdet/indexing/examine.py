@@ -37,6 +37,14 @@ class Task:
     detector: DetectorSettings | None
 
 
+def size_of(path: Path) -> int | None:
+    """Bytes; None where the file is gone or its folder cannot be entered."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
 @cache
 def _detector(settings: DetectorSettings) -> FaceDetector:
     return open_detector(settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from dfdet.corpora import Reading
 from dfdet.errors import UserError
 from dfdet.faces.detector import DetectorSettings
 from dfdet.indexing import pool
-from dfdet.indexing.examine import Task
+from dfdet.indexing.examine import Task, size_of
 from dfdet.indexing.journal import Journal
 from dfdet.manifest import Manifest
 
@@ -38,46 +39,62 @@ def build(
         corpus: Name of the corpus, for the metadata.
         options: The reader's options, for the metadata.
         detector: The face detector; None: every image is a crop already.
-        workers: Processes.
+        workers: Processes, at least one.
         overwrite: Replace a manifest that is there.
 
     Raises:
         UserError: If the manifest is there already, or a journal of other settings is.
     """
-    if out.suffix != ".parquet":
-        raise UserError(f"--out {out} is no .parquet file", f"give --out {out.with_suffix('.parquet')}")
-    if out.exists() and not overwrite:
-        raise UserError(f"{out} is there already", "give another --out, or --overwrite")
+    check_out(out, overwrite)
     faces = detector.identity() if detector is not None else {"name": "cropped"}
     given = {k: str(v) if isinstance(v, Path) else v for k, v in options.items()}
     meta = {"corpus": corpus, "root": str(root.resolve()), "options": given, "faces": faces}
     journal = Journal(out.with_name(f".{out.name}.journal"), meta)
     try:
-        _examine_all(reading.table, root, detector, workers, journal)
-    finally:
+        with console.interruptible(f"what is finished is kept in {journal.path}: run the same command again to go on"):
+            _examine_all(_tasks(reading.table, root, detector, journal), workers, journal)
+            written = manifest.write(out, *tables(reading.table, journal.records), meta)
+    except BaseException:
         journal.close()
-    table, tracks = tables(reading.table, journal.records)
-    written = manifest.write(out, table, tracks, meta)
+        raise
     journal.remove()
     return written
 
 
-def _examine_all(
-    table: pd.DataFrame, root: Path, detector: DetectorSettings | None, workers: int, journal: Journal
-) -> None:
-    tasks = []
+def check_out(out: Path, overwrite: bool) -> None:
+    """Whether a manifest may be written there.
+
+    Raises:
+        UserError: If it is no .parquet file, or one is there already.
+    """
+    if out.suffix != ".parquet":
+        raise UserError(f"--out {out} is no .parquet file", f"give --out {out.with_suffix('.parquet')}")
+    if out.exists() and not overwrite:
+        raise UserError(f"{out} is there already", "give another --out, or --overwrite")
+
+
+def _tasks(table: pd.DataFrame, root: Path, detector: DetectorSettings | None, journal: Journal) -> list[Task]:
+    """The files that no earlier run has finished; what it finished and is gone or changed since is forgotten."""
+    tasks, finished = [], 0
     for key in _present(table):
         path = root / key
+        size = size_of(path)
         known = journal.records.get(key)
-        if known is not None and path.exists() and known["row"].get("size") == path.stat().st_size:
+        if size is not None and known is not None and known["row"].get("size") == size:
+            finished += 1
             continue
-        if path.exists():
+        journal.records.pop(key, None)
+        if size is not None:
             tasks.append(Task(path, key, detector))
-    if len(tasks) < len(journal.records):
-        console.say(f"{len(journal.records)} files were finished by an earlier run")
-    again = f"what is finished is kept in {journal.path}: run the same command again to go on"
-    with console.interruptible(again), console.Progress("indexing", len(tasks)) as bar:
-        for task, record in pool.run(tasks, workers):
+    if finished:
+        console.say(f"{finished} files were finished by an earlier run")
+    return tasks
+
+
+def _examine_all(tasks: list[Task], workers: int, journal: Journal) -> None:
+    # closing: Ctrl-C between two records must end the children too
+    with closing(pool.run(tasks, workers)) as found, console.Progress("indexing", len(tasks)) as bar:
+        for task, record in found:
             journal.add(task.key, record)
             bar.advance()
 

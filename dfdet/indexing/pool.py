@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import multiprocessing as mp
+import os
 import signal
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from dfdet.indexing.examine import Task, examine, verdict
+from dfdet.errors import UserError
+from dfdet.indexing.examine import Task, examine, size_of, verdict
 
 # A child beats at every sampled frame; between two beats lie five decoded frames and one detection, so a silence
 # this long is a hang. Reading the readers' verdict has no beat: it gets this, or twenty times the decoding.
@@ -19,8 +24,36 @@ VERDICT_FLOOR, VERDICT_FACTOR = 20.0, 20.0
 BEAT_EVERY = 1.0
 
 
+def processors() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits until a child is started; the child inherits the block: it is the parent's to answer."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # as it starts it lets signals through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_with_the_parent() -> None:
+    """A child inside a hanging decoder would outlive a parent that was killed."""
+    parent = mp.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
+
+
 def _child(pipe: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     last = time.monotonic()
 
     def beat() -> None:
@@ -35,9 +68,14 @@ def _child(pipe: Connection) -> None:
         except EOFError:  # the parent has closed its end: no more work, or it is gone
             return
         started = time.monotonic()
-        record, media = examine(task, beat)
-        pipe.send(("examined", (record, time.monotonic() - started)))
-        pipe.send(("verdict", verdict(task, media)))
+        try:
+            record, media = examine(task, beat)
+            pipe.send(("examined", (record, time.monotonic() - started)))
+            pipe.send(("verdict", verdict(task, media)))
+        except UserError as error:  # a face model that cannot be loaded is no fault of the file
+            pipe.send(("refused", (error.what, error.hint)))
+        except Exception as error:  # noqa: BLE001 - a file that trips one of the libraries costs itself only
+            pipe.send(("failed", f"{type(error).__name__}: {error}"))
 
 
 @dataclass
@@ -54,22 +92,28 @@ class _Worker:
     def start(self) -> None:
         self.pipe, theirs = self.context.Pipe()
         self.process = self.context.Process(target=_child, args=(theirs,), daemon=True)
-        self.process.start()
+        with _interrupts_held():
+            self.process.start()
         theirs.close()
 
     def give(self, task: Task) -> None:
         self.task, self.record = task, None
         self.deadline = time.monotonic() + SILENCE
-        self.pipe.send(task)
+        try:
+            self.pipe.send(task)
+        except OSError:  # it died between two files: nobody's fault
+            self.stop()
+            self.start()
+            self.pipe.send(task)
 
     def stop(self) -> None:
-        if self.process is not None:
+        if self.process is not None and self.process.pid is not None:
             self.process.kill()
             self.process.join()
             self.pipe.close()
 
 
-def run(tasks: Sequence[Task], workers: int) -> Iterator[tuple[Task, dict[str, Any]]]:
+def run(tasks: Sequence[Task], workers: int) -> Generator[tuple[Task, dict[str, Any]], None, None]:
     """Yields (task, record) as files are finished, in no fixed order.
 
     A record is what :func:`dfdet.indexing.examine.examine` returns, completed by the verdict. Where a child hangs or
@@ -109,12 +153,16 @@ def _listen(worker: _Worker) -> tuple[Task, dict[str, Any]] | None:
     assert worker.task is not None
     task = worker.task
     if not worker.pipe.poll():
-        return task, _ended(worker, f"gave no sign of life for {SILENCE:.0f} s")
+        return task, _restarted(worker, "hung")  # without the seconds: two runs are equal byte for byte
     try:
         kind, content = worker.pipe.recv()
-    except (EOFError, ConnectionResetError):
+    except (EOFError, OSError):  # OSError: it died in the middle of a message
         worker.process.join()
-        return task, _ended(worker, f"ended the process that read it (exit code {worker.process.exitcode})")
+        return task, _restarted(worker, f"ended the process that read it (exit code {worker.process.exitcode})")
+    if kind == "refused":
+        raise UserError(*content)
+    if kind == "failed":
+        return task, _ended(worker, f"failed ({' '.join(content.split())})")
     if kind == "beat":
         worker.deadline = time.monotonic() + SILENCE
         return None
@@ -127,13 +175,22 @@ def _listen(worker: _Worker) -> tuple[Task, dict[str, Any]] | None:
     return task, worker.record
 
 
-def _ended(worker: _Worker, how: str) -> dict[str, Any]:
-    """What is recorded of a file that hung or crashed its child; a new child takes the worker's place."""
-    record = worker.record
+def _restarted(worker: _Worker, how: str) -> dict[str, Any]:
+    """A new child takes the place of one that hung or died."""
     worker.stop()
     worker.start()
+    return _ended(worker, how)
+
+
+def _ended(worker: _Worker, how: str) -> dict[str, Any]:
+    """What is recorded of a file on which the child came to no end."""
+    assert worker.task is not None
+    record = worker.record
     if record is not None:
         record["row"] |= {"reader": "pyav", "reader_reason": f"decord {how}"}
         return record
-    row = {"num_frames": 0, "reader": "none", "reader_reason": f"decoding {how}"}
-    return {"row": row | {"status": "unreadable", "reason": f"decoding {how}"}, "tracks": {}}
+    reason = f"decoding {how}"
+    row = {"num_frames": 0, "reader": "none", "reader_reason": reason, "status": "unreadable", "reason": reason}
+    if (size := size_of(worker.task.path)) is not None:
+        row["size"] = size
+    return {"row": row, "tracks": {}}
