@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 
 @dataclass
 class ClipSample:
-    """One clip as a worker made it.
+    """One clip as a worker made it. One tensor: each that comes from a worker holds an open file while it lives.
 
     Attributes:
         video: uint8 (T, 3, S, S), RGB.
@@ -28,8 +29,8 @@ class ClipSample:
     """
 
     video: Tensor
-    mask: Tensor
-    frames: Tensor
+    mask: np.ndarray
+    frames: np.ndarray
     item: int
     track: int
     clip: int
@@ -95,8 +96,8 @@ def collate(samples: Sequence[ClipSample]) -> ClipBatch:
     }
     return ClipBatch(
         video=torch.stack([s.video for s in samples]),
-        mask=torch.stack([s.mask for s in samples]),
-        frames=torch.stack([s.frames for s in samples]),
+        mask=torch.from_numpy(np.stack([s.mask for s in samples])),
+        frames=torch.from_numpy(np.stack([s.frames for s in samples])),
         weight=torch.tensor([s.weight for s in samples], dtype=torch.float32),
         pad=torch.tensor([s.pad for s in samples], dtype=torch.float32),
         errors=[(s.item, s.error) for s in samples if s.error is not None],

@@ -53,23 +53,33 @@ def intersect(runs: Sequence[Run], others: Sequence[Run]) -> list[Run]:
     return [(a, b) for a, b in parts if b > a]
 
 
+def _starts(spec: ClipSpec, runs: Sequence[Run]) -> list[Run]:
+    """Where a whole clip may begin: half-open, one a run that holds one; nothing where no run does."""
+    return [(a, b - spec.extent + 1) for a, b in runs if b - a >= spec.extent]
+
+
+def _longest(runs: Sequence[Run]) -> Run:
+    return max(runs, key=lambda run: run[1] - run[0])
+
+
 def _stretches(runs: Sequence[Run], keyframes: Sequence[int]) -> list[Run]:
-    """Runs cut at keyframes, short neighbours joined."""
+    """Runs cut at keyframes, short pieces joined to a neighbour."""
     found: list[Run] = []
     for start, stop in runs:
-        cuts = [start, *(k for k in keyframes if start < k < stop), stop]
-        begin = start
-        for cut in cuts[1:]:
-            if cut - begin >= MIN_STRETCH or cut == stop:
-                found.append((begin, cut))
-                begin = cut
+        cuts = [start]
+        for key in keyframes:
+            if key - cuts[-1] >= MIN_STRETCH and stop - key >= MIN_STRETCH:
+                cuts.append(key)
+        found += zip(cuts, [*cuts[1:], stop], strict=True)
     return found
 
 
 def draw(
     spec: ClipSpec, runs: Sequence[Run], keyframes: Sequence[int], clips: int, rng: np.random.Generator
 ) -> list[np.ndarray]:
-    """Random clips of one visit: int (t,) frame numbers each, t <= T where the track is shorter than a clip.
+    """Random clips of one visit: int (t,) frame numbers each; t < T only where no run is as long as a clip.
+
+    The first frames of the clips lie in one stretch between keyframes; the last clip may reach across its end.
 
     Args:
         spec: The shape of a clip.
@@ -80,27 +90,27 @@ def draw(
     """
     if spec.sampling == "uniform":
         return [_spread(spec, runs, rng.random(spec.frames)) for _ in range(clips)]
-    stretches = _stretches(runs, keyframes)
+    whole = _starts(spec, runs)
+    if not whole:
+        return [_from(spec, *_longest(runs))] * clips
+    stretches = _stretches(whole, keyframes)
     length = np.array([b - a for a, b in stretches], np.float64)
     start, stop = stretches[int(rng.choice(len(stretches), p=length / length.sum()))]
-    end = next(b for a, b in runs if a <= start < b)
-    # the first frame lies in the stretch; the last may lie past it, but within the run
-    starts = max(min(stop, end - spec.extent + 1) - start, 1)
-    cell = starts / clips
+    cell = (stop - start) / clips
     places = [start + int((j + rng.random()) * cell) for j in range(clips)]
     order = rng.permutation(clips)
-    return [_from(spec, places[j], end) for j in order]
+    return [_from(spec, places[j], places[j] + spec.extent) for j in order]
 
 
 def fixed(spec: ClipSpec, runs: Sequence[Run], clips: int) -> list[np.ndarray]:
     """Evenly spread clips: the same in every epoch; as many as ``clips``, fewer where the track holds fewer."""
     if spec.sampling == "uniform":
-        return [_spread(spec, runs, np.full(spec.frames, (j + 1) / (clips + 1))) for j in range(clips)]
-    starts = [np.arange(a, b - spec.extent + 1) for a, b in runs]
-    candidates = np.concatenate(starts) if starts else np.zeros(0, np.int64)
-    if len(candidates) == 0:
-        longest = max(runs, key=lambda run: run[1] - run[0])
-        return [_from(spec, longest[0], longest[1])]
+        spread = [_spread(spec, runs, np.full(spec.frames, (j + 1) / (clips + 1))) for j in range(clips)]
+        return [np.array(frames) for frames in dict.fromkeys(tuple(clip.tolist()) for clip in spread)]
+    whole = _starts(spec, runs)
+    if not whole:
+        return [_from(spec, *_longest(runs))]
+    candidates = np.concatenate([np.arange(a, b) for a, b in whole])
     places = np.unique(np.round(np.linspace(0, len(candidates) - 1, min(clips, len(candidates)))).astype(int))
     first = candidates[places]
     return [_from(spec, int(s), int(s) + spec.extent) for s in first]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,8 +14,8 @@ from dfdet.data import sampling, sources
 from dfdet.data.augment import Augment
 from dfdet.data.clips import ClipSpec
 from dfdet.data.crop import CropSpec, crop_spec
-from dfdet.data.loader import EvalLoader, TrainLoader
-from dfdet.data.plan import EpochPlan, batches_in, plan_epoch
+from dfdet.data.loader import PREFETCH, EvalLoader, TrainLoader
+from dfdet.data.plan import EpochPlan, batches_in, plan_epoch, visits_in_block
 from dfdet.data.sources import MEDIA, Items, Source
 from dfdet.data.visits import EvalVisit, VisitMaker, tracks_of, usable_runs
 from dfdet.errors import UserError
@@ -134,7 +134,8 @@ class VideoDataModule(LightningDataModule):
         """The videos of a stage, read once. Training holds only what can be trained on; evaluation holds every row."""
         if stage not in self._items:
             own = {"train": self.train_sources, "val": self.val_sources, "test": self.test_sources}[stage]
-            given = own or self.train_sources
+            # what a training source says of its split holds for training alone
+            given = own or [replace(source, split=None) for source in self.train_sources]
             if not given:
                 raise UserError("data.train names no manifest", "give one: --data.train x.parquet")
             # a corpus without a split stands whole in evaluation, if it is named for it
@@ -148,13 +149,19 @@ class VideoDataModule(LightningDataModule):
         if self.multi_face_fakes == "drop":
             several = items.table["num_tracks"].to_pandas().fillna(0).to_numpy() > 1
             keep &= ~((items.label == 1) & several)
+        for number, name in enumerate(items.names):
+            if not (keep & (items.source == number)).any():
+                raise UserError(
+                    f"no video of {name} can be trained on: none of the train split and the filter is labelled, "
+                    "readable and has a face", f"dfdet check {name} counts them",
+                )  # fmt: skip
         return items.take(keep)
 
     def _check_reader(self, items: Items) -> None:
         if self.reader != "decord":
             return
         verdicts = np.array([v or "" for v in items.table["reader"].to_pylist()])
-        other = int(np.isin(verdicts, ["pyav"]).sum())
+        other = int((np.isin(verdicts, ["pyav"]) & items.readable).sum())
         if other:
             raise UserError(
                 f"data.reader is decord, but decord does not read {other} of {len(items)} videos exactly",
@@ -203,14 +210,13 @@ class VideoDataModule(LightningDataModule):
     def visits_of(self, epoch: int) -> np.ndarray:
         """Int (V, u): the items that each visit of an epoch goes to, on all ranks together."""
         items = self.items("train")
-        if self.pairs:
-            total = self.epoch_visits or len(self._pairs())
-            return sampling.walk(self._pairs(), total, epoch, self.seed, "pairs")
+        units = self._pairs() if self.pairs else np.arange(len(items))[:, None]
+        first = units[:, 0]
         drawn = sampling.draw(
-            items.source, items.label, items.weights, balance=self.balance == "label",
-            total=self.epoch_visits or len(items), epoch=epoch, seed=self.seed,
+            items.source[first], items.label[first], items.weights, balance=self.balance == "label",
+            total=self._num_visits, epoch=epoch, seed=self.seed,
         )  # fmt: skip
-        return drawn[:, None]
+        return units[drawn]
 
     def plan(self, epoch: int) -> EpochPlan:
         """The plan of one epoch for this process."""
@@ -224,7 +230,11 @@ class VideoDataModule(LightningDataModule):
         """What the clips of one block may hold in memory at once."""
         size = self.size or 0
         clip = self.clip.frames * 3 * size * size
-        return min(self.block_visits, self._num_visits) * self._visit_width * self.clips_per_visit * clip
+        mine = self._num_visits // self._world
+        visits = visits_in_block(self.block_visits, self.batch_size, self._visit_width, mine)
+        # beside the block: what the workers have ready of the next one
+        ahead = min(PREFETCH * self._workers, mine)
+        return (visits + ahead) * self._visit_width * self.clips_per_visit * clip
 
     @property
     def _num_visits(self) -> int:
@@ -251,19 +261,21 @@ class VideoDataModule(LightningDataModule):
     def eval_visits(self, stage: Stage) -> list[EvalVisit]:
         """Every video once, on all ranks together: the clips of all its tracks, in one pass."""
         items = self.items(stage)
-        found = []
-        for item in np.flatnonzero(items.readable).tolist():
-            media = Media.from_row(items.row(item, MEDIA))
-            clips: list[tuple[int, int, tuple[int, ...]]] = []
-            for number, track in tracks_of(items, item, media.num_frames).items():
-                runs = usable_runs(track, media)
-                if not runs:
-                    continue
-                for clip, frames in enumerate(clip_choice.fixed(self.clip, runs, self.eval_clips)):
-                    clips.append((number, clip, tuple(frames.tolist())))
-            if clips:
-                found.append(EvalVisit(item, tuple(clips)))
-        return found
+        return [EvalVisit(item, self._eval_clips(items, item)) for item in np.flatnonzero(items.readable).tolist()]
+
+    def _eval_clips(self, items: Items, item: int) -> tuple[tuple[int, int, tuple[int, ...]], ...]:
+        """(track, clip, frames) of an item; one clip without frames, which will say why, where there is none."""
+        media = Media.from_row(items.row(item, MEDIA))
+        try:
+            tracks = tracks_of(items, item, media.num_frames)
+        except ValueError:  # the worker meets it again, and its clip tells it
+            tracks = {}
+        clips: list[tuple[int, int, tuple[int, ...]]] = []
+        for number, track in tracks.items():
+            runs = usable_runs(track, media)
+            for clip, frames in enumerate(clip_choice.fixed(self.clip, runs, self.eval_clips) if runs else []):
+                clips.append((number, clip, tuple(frames.tolist())))
+        return tuple(clips) or ((int(items.main_track[item]), 0, ()),)
 
     def eval_dataloader(self, stage: Stage) -> EvalLoader:
         """Batches of evaluation: this rank's videos, unpadded."""

@@ -48,6 +48,15 @@ class EpochPlan:
         return list(clips.items())
 
 
+def visits_in_block(block: int, batch_size: int, items_a_visit: int, num_visits: int) -> int:
+    """Visits of a rank that are mixed with each other, at most: ``block``, but at least two batches of them.
+
+    What is left at the end and would not fill a batch is mixed with the block before it, so that it adds to that.
+    """
+    units = max(batch_size // items_a_visit, 1)
+    return min(max(block, 2 * units) + units - 1, num_visits)
+
+
 def batches_in(num_visits: int, items_a_visit: int, clips: int, batch_size: int, world: int) -> int:
     """How many batches an epoch has on each rank; the same number on all."""
     return (num_visits // world) * items_a_visit * clips // batch_size
@@ -77,8 +86,11 @@ def plan_epoch(
     # neighbours of a block's rounds can only be kept out of one batch if the block holds two batches
     block = max(block, 2 * units)
     slots: list[np.ndarray] = []
-    for start in range(0, len(mine), block):
-        inside = np.arange(start, min(start + block, len(mine)))
+    starts = list(range(0, len(mine), block))
+    if len(starts) > 1 and len(mine) - starts[-1] < units:
+        starts.pop()  # a block of fewer visits than a batch holds would put a visit into one batch twice
+    for start, stop in zip(starts, [*starts[1:], len(mine)], strict=False):
+        inside = np.arange(start, stop)
         slots += _rounds(inside, clips, units, sum(map(len, slots)), (seed, epoch, rank, start))
     order = np.concatenate(slots) if slots else np.zeros((0, 2), np.int64)
     return EpochPlan(items[mine], mine, order, batch_size, epoch)
@@ -87,7 +99,7 @@ def plan_epoch(
 def _rounds(
     inside: np.ndarray, clips: int, units: int, offset: int, name: tuple[int, int, int, int]
 ) -> list[np.ndarray]:
-    """One array of (visit, clip) a round; no visit twice in one batch while the block has enough visits."""
+    """One array of (visit, clip) a round; no visit twice in one batch where the block has as many as a batch holds."""
     seed, epoch, rank, start = name
     rounds: list[np.ndarray] = []
     before = inside[:0]

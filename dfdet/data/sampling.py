@@ -55,19 +55,20 @@ def strata(
         source: int (N,), the source of each item.
         label: int (N,), 0 or 1.
         weights: Weight of each source; None: its number of items.
-        balance: True gives both labels of a source the same share; False leaves them as they are.
+        balance: True gives both labels the same share, and shares a label out among the sources that hold it by their
+            weights; False leaves the labels of a source as they are.
     """
     found = []
-    for number, weight in enumerate(weights):
-        inside = np.flatnonzero(source == number)
-        if len(inside) == 0:
-            continue
-        labels = [v for v in (0, 1) if (label[inside] == v).any()]
-        for value in labels:
-            members = inside[label[inside] == value]
-            part = 1 / len(labels) if balance else len(members) / len(inside)
-            share = (len(inside) if weight is None else weight) * part
-            found.append((f"source{number}:label{value}", members, share))
+    held = [np.flatnonzero(source == number) for number in range(len(weights))]
+    mass = [float(len(inside)) if w is None else w for inside, w in zip(held, weights, strict=True)]
+    for value in (0, 1):
+        members = [inside[label[inside] == value] for inside in held]
+        total = sum(m for m, own in zip(mass, members, strict=True) if len(own))
+        for number, own in enumerate(members):
+            if len(own) == 0:
+                continue
+            share = mass[number] / total if balance else mass[number] * len(own) / len(held[number])
+            found.append((f"source{number}:label{value}", own, share))
     return found
 
 

@@ -114,7 +114,11 @@ def as_sources(given: str | Source | Sequence[str | Source] | None) -> list[Sour
     if given is None:
         return []
     several = [given] if isinstance(given, str | Source) else list(given)
-    return [Source(manifest=s) if isinstance(s, str) else s for s in several]
+    found = [Source(manifest=s) if isinstance(s, str) else s for s in several]
+    for source in found:
+        if source.weight is not None and not 0 < source.weight < float("inf"):
+            raise UserError(f"weight {source.weight} of {source.manifest} is not above 0", "leave the source out")
+    return found
 
 
 def load(sources: Sequence[Source], split: str, whole_if_unsplit: bool) -> Items:
@@ -165,7 +169,11 @@ def _rows_of(table: pd.DataFrame, source: Source, split: str, whole_if_unsplit: 
     if "@" in source.where:
         raise UserError(f"where: {source.where!r} holds '@'", "a filter names manifest columns only")
     try:
-        return table.query(source.where, engine="python")
+        keep = table.eval(source.where, engine="python")
     except Exception as error:
         columns = ", ".join(map(str, table.columns))
         raise UserError(f"where: {source.where!r} cannot be read: {error}", f"columns: {columns}") from error
+    if not isinstance(keep, pd.Series) or not pd.api.types.is_bool_dtype(keep):
+        raise UserError(f"where: {source.where!r} is no yes or no for each video", 'compare: method == "real"')
+    # what is unknown is not what was asked for
+    return table[keep.fillna(False).astype(bool)]
