@@ -32,12 +32,14 @@ class ClipScores(TypedDict):
 
 
 def pool_frames(logit: Tensor, mask: Tensor, how: Pool) -> Tensor:
-    """Pools frame logits (B, T) over the frames that are there (mask bool (B, T)) into clip logits (B,)."""
+    """Pools frame logits (B, T) over the frames that are there (mask bool (B, T)) into clip logits (B,); 0 if none."""
     if how == "mean":
         return (logit * mask).sum(1) / mask.sum(1).clamp(min=1)
     if how == "max":
-        return logit.masked_fill(~mask, -torch.inf).amax(1)
-    return logit.masked_fill(~mask, torch.nan).nanmedian(1).values
+        pooled = logit.masked_fill(~mask, -torch.inf).amax(1)
+    else:
+        pooled = logit.masked_fill(~mask, torch.nan).nanmedian(1).values
+    return torch.where(mask.any(1), pooled, 0.0)
 
 
 class BinaryDetector(LightningModule):
@@ -124,8 +126,9 @@ class BinaryDetector(LightningModule):
         weight = seen.weight
         loss = (self.clip_loss(logit, seen.label) * weight).sum() / weight.sum().clamp(min=1)
         right = ((logit > 0) == (seen.label == 1)).float()
-        self.log("train/loss", loss, on_step=True, on_epoch=True, batch_size=len(seen))
-        self.log("train/accuracy", right.mean(), on_step=False, on_epoch=True, batch_size=len(seen))
+        counted = int(made.sum())
+        self.log("train/loss", loss, on_step=True, on_epoch=True, batch_size=counted, sync_dist=True)
+        self.log("train/accuracy", right.mean(), on_step=False, on_epoch=True, batch_size=counted, sync_dist=True)
         return loss
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> ClipScores:

@@ -1,28 +1,53 @@
-"""What happens beside training: Ctrl-C, clips that fail, one line an epoch, the metrics file."""
+"""What happens beside training: Ctrl-C, seeds, clips that fail, one line an epoch, the metrics file."""
 
 from __future__ import annotations
 
 import csv
 import signal
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from dfdet import console, files
+from dfdet import console, files, seeds
 from dfdet.data.batch import ClipBatch
 
 
-class Interrupted(Exception):  # noqa: N818 - it is no error: the user asked for it
-    """Ctrl-C was pressed and last.ckpt is saved."""
+class Interrupted(BaseException):  # a KeyboardInterrupt would be swallowed by Lightning, which exits with code 1
+    """Ctrl-C was pressed."""
+
+
+@contextmanager
+def on_ctrl_c(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Gives Ctrl-C to a handler for a while; outside of the main thread, which gets no signals, it does nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def at_once(number: int, frame: Any) -> None:
+    """A handler that ends what is under way."""
+    raise Interrupted
 
 
 class Interrupt(Callback):
-    """Ctrl-C ends training at the end of the batch, with last.ckpt saved; a second one ends it at once.
+    """Ctrl-C ends training where it can go on from without a difference; a second one ends it at once.
+
+    That is after the batch, with last.ckpt saved; but where validation is due or under way, only after it, since a
+    checkpoint from before a validation is gone on from behind it. :meth:`press` is the signal's handler.
 
     Args:
         last: Where to save.
@@ -31,32 +56,52 @@ class Interrupt(Callback):
     def __init__(self, last: Path) -> None:
         self.last = last
         self.pressed = False
-        self._before: Any = None
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes the signal."""
-        self._before = signal.signal(signal.SIGINT, self._press)
-
-    def _press(self, number: int, frame: Any) -> None:
+    def press(self, number: int, frame: Any) -> None:
+        """Ctrl-C."""
         if self.pressed:
-            signal.signal(signal.SIGINT, self._before)
-            raise KeyboardInterrupt
+            raise Interrupted
         self.pressed = True
-        console.say("interrupted: saving after this batch (once more ends it at once)")
+        console.say("interrupted: saving after this batch or validation (once more ends it at once)")
+
+    def _asked(self, trainer: Trainer) -> bool:
+        """Whether any rank was asked; all ranks must stop at the same batch."""
+        if trainer.world_size == 1:
+            return self.pressed
+        return bool(trainer.strategy.reduce_boolean_decision(self.pressed, all=False))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Saves and stops, if asked to."""
-        if self.pressed:
+        """Saves and stops, if asked to and no validation comes now and no gradients are being gathered."""
+        done = batch_idx + 1
+        validates = trainer.is_last_batch or done % (trainer.val_check_batch or trainer.num_training_batches) == 0
+        if validates or done % trainer.accumulate_grad_batches:
+            return
+        if self._asked(trainer):
             trainer.save_checkpoint(self.last)
             raise Interrupted
 
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Gives the signal back."""
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-            self._before = None
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stops between two epochs, if asked to; last.ckpt was saved at the end of the one before."""
+        if self._asked(trainer):
+            raise Interrupted
+
+
+class StepSeeds(Callback):
+    """Dropout and the like become a function of (seed, epoch, batch, rank), so that a resumed run draws the same.
+
+    Args:
+        seed: The run's seed.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Seeds torch for this batch."""
+        item = f"{batch_idx}:{trainer.global_rank}"
+        torch.manual_seed(seeds.key(self.seed, trainer.current_epoch, item, "step") % 2**63)
 
 
 class FailedClips(Callback):
@@ -66,8 +111,15 @@ class FailedClips(Callback):
         self.clips = 0
         self._said: set[str] = set()
 
-    def _count(self, batch: ClipBatch) -> None:
-        self.clips += len(batch.errors)
+    def state_dict(self) -> dict[str, Any]:
+        """The count, for a resumed run."""
+        return {"clips": self.clips}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on counting."""
+        self.clips = int(state_dict["clips"])
+
+    def _name(self, batch: ClipBatch) -> None:
         for _, reason in batch.errors:
             if reason not in self._said:
                 self._said.add(reason)
@@ -76,21 +128,22 @@ class FailedClips(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Counts those of a training batch."""
-        self._count(batch)
+        """Counts and names those of a training batch."""
+        self.clips += len(batch.errors)
+        self._name(batch)
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
-        """Counts those of a validation batch."""
-        self._count(batch)
+        """Names those of a validation or test batch; the score file counts them."""
+        self._name(batch)
 
     on_test_batch_end = on_validation_batch_end
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Logs how many clips were left out so far."""
-        pl_module.log("train/failed_clips", float(self.clips), rank_zero_only=True)
+        """Logs how many training clips were left out so far."""
+        pl_module.log("train/failed_clips", float(self.clips), reduce_fx="sum", sync_dist=True)
 
 
 class EpochLines(Callback):
@@ -103,19 +156,20 @@ class EpochLines(Callback):
     def __init__(self, monitor: str) -> None:
         self.monitor = monitor
         self._start = self._last = 0.0
-        self._first = 0
+        self._first: int | None = None
 
     @rank_zero_only
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock."""
         self._start = self._last = time.monotonic()
-        self._first = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        self._first = None
 
     @rank_zero_only
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """A line, if the last one is half a minute old."""
+        self._first = batch_idx if self._first is None else self._first
         now = time.monotonic()
         if now - self._last < 30:
             return
@@ -138,6 +192,8 @@ class EpochLines(Callback):
 class MetricsFile(Logger):
     """``metrics.csv`` of a run: a row a step at which something was logged; goes on where an earlier start ended.
 
+    Rows of steps that a resumed run does again, since they came after its checkpoint, are replaced.
+
     Args:
         path: The file.
     """
@@ -148,7 +204,8 @@ class MetricsFile(Logger):
         self._rows: list[dict[str, Any]] = []
         if path.is_file():
             with path.open(newline="") as file:
-                self._rows = list(csv.DictReader(file))
+                self._rows = [{**row, "step": int(row["step"])} for row in csv.DictReader(file)]
+        self._earlier = bool(self._rows)
 
     @property
     def name(self) -> str:
@@ -163,7 +220,12 @@ class MetricsFile(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Takes metrics of a step; they are on disk after :meth:`save`."""
-        if self._rows and self._rows[-1].get("step") == step:
+        if step is None:
+            step = self._rows[-1]["step"] if self._rows else 0
+        if self._earlier:
+            self._rows = [row for row in self._rows if row["step"] <= step]
+            self._earlier = False
+        if self._rows and self._rows[-1]["step"] == step:
             self._rows[-1].update(metrics)
         else:
             self._rows.append({"step": step, **metrics})

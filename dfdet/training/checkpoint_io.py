@@ -22,9 +22,20 @@ class AtomicCheckpointIO(CheckpointIO):
     """Saves by rename, loads tensors and plain values only."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Writes a checkpoint; on any error the file that stood there stays."""
+        """Writes a checkpoint; on any error the file that stood there stays.
+
+        Raises:
+            UserError: If it holds what could not be loaded again; better now than when it is needed.
+        """
         with files.replacing(path) as draft:
             torch.save(checkpoint, draft)
+            try:
+                torch.load(draft, map_location="cpu", weights_only=True, mmap=True)  # reads no tensor's content
+            except pickle.UnpicklingError as error:
+                raise UserError(
+                    f"{path} would hold more than tensors and plain values: {_short(error)}",
+                    "keep hyper-parameters and callback states to numbers, strings, lists and dicts",
+                ) from error
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
@@ -48,13 +59,20 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
+        reason = _short(error)
         raise UserError(f"{path} cannot be loaded safely or is damaged: {reason}", "only tensors are loaded") from error
     except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, ValueError, KeyError) as error:
-        raise UserError(f"{path} is damaged: {str(error).splitlines()[0]}", "take another checkpoint") from error
+        raise UserError(f"{path} is damaged: {_short(error)}", "take another checkpoint") from error
     if not isinstance(found, dict) or "state_dict" not in found:
         raise UserError(f"{path} is no checkpoint of dfdet (it holds no state_dict)")
     return found
+
+
+def _short(error: Exception) -> str:
+    """What torch says, without its advice to load the file unsafely."""
+    text = str(error)
+    told = [line.strip() for line in text.splitlines() if "Unsupported" in line or "GLOBAL" in line]
+    return (told or text.splitlines() or [type(error).__name__])[0][:200]
 
 
 def load_into(model: torch.nn.Module, path: str | Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+from jsonargparse import Namespace
 from lightning import LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
@@ -60,10 +61,22 @@ def _model_keys() -> list[str]:
 def _as_user_error(message: str, known: Iterable[str]) -> UserError:
     """Jsonargparse's message, which may have many lines, as one line with the nearest key."""
     text = " ".join(message.split()).removeprefix("Parser key ")
-    inner = re.search(r"unknown key '([\w.]+)'; did you mean '([\w.]+)'\?", text)
+    if text.endswith("arguments are required: model"):
+        return _no_detector()
     owner = re.match(r'"?([\w.]+)"?: ', text)
-    if inner and owner:  # found by the parser of a class within ours
-        return UserError(f"unknown key '{owner[1]}.{inner[1]}'", f"did you mean '{owner[1]}.{inner[2]}'?")
+    inner = owner and re.search(r"- unknown key '([\w.]+)'; (?:did you mean '([\w.]+)'\?)?", text)
+    if owner and inner:  # found by the parser of a class within ours
+        key = f"{owner[1]}.{inner[1]}"
+        own = [k for k in known if k.startswith(f"{owner[1]}.")]
+        return UserError(
+            f"unknown key {key!r}", f"did you mean '{owner[1]}.{inner[2]}'?" if inner[2] else _nearest_key(key, own)
+        )
+    within = owner and re.search(r"- ([\w.]+) is (.*?); it wants (.*?) - ", text)
+    if owner and within:
+        return UserError(f"{owner[1]}.{within[1]} is {within[2]}", f"it wants {within[3]}")
+    if group := re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", text):
+        key = f"{group[1]}.{group[2]}"
+        return UserError(f"unknown key {key!r}", _nearest_key(key, known))
     for pattern in _UNKNOWN:
         if unknown := re.search(pattern, text):
             return UserError(f"unknown key {unknown[1]!r}", _nearest_key(unknown[1], known))
@@ -73,6 +86,10 @@ def _as_user_error(message: str, known: Iterable[str]) -> UserError:
         kinds = [(a or b).replace("NoneType", "null").replace("Literal", "one of ") for a, b in expected]
         return UserError(f"{owner[1]} is {value[1]!r}", f"it wants {' or '.join(kinds)}")
     return UserError(text if len(text) < 600 else text[:597] + "...")
+
+
+def _no_detector() -> UserError:
+    return UserError("no detector is chosen", f"give --config FILE or --model NAME: {', '.join(DETECTORS)}")
 
 
 _UNKNOWN = (
@@ -133,6 +150,8 @@ def _read_config(name: str) -> str:
         values["model"] = {"class_path": _detector_class(model)}
     elif isinstance(model, dict) and "class_path" in model:
         model["class_path"] = _detector_class(str(model["class_path"]))
+    elif model is not None and not isinstance(model, dict):
+        raise UserError(f"{path}: model is {model!r}", "it wants a detector's name, or class_path and init_args")
     return str(yaml.safe_dump(values, sort_keys=False))
 
 
@@ -190,7 +209,12 @@ class DetectorCLI(LightningCLI):
         add("--experiment", type=str, default="default", help="What the run belongs to.")
         add("--name", type=str | None, default=None, help="The run's name; by default the detector's.")
         add("--monitor", type=str, default="val/video_auroc", help="What decides which checkpoint is best.")
-        add("--monitor_mode", type=Literal["max", "min"], default="max", help="Whether more or less of it is better.")
+        add(
+            "--monitor_mode",
+            type=Literal["max", "min"] | None,
+            default=None,
+            help="Whether more or less of it is better; by default less of a loss or an error rate, more of others.",
+        )
         add("--patience", type=int | None, default=None, help="Stop after so many epochs without a better one.")
         add("--allow_target_selection", type=bool, default=False, help="Let a corpus that is not trained on choose.")
         add("--wandb", type=WandbOptions, default=WandbOptions())
@@ -200,7 +224,7 @@ class DetectorCLI(LightningCLI):
         """Parses what was given, never sys.argv."""
         arguments = resolve(self._given)
         if not any(word.startswith(("--model=", "--config=")) for word in arguments):
-            raise UserError("no detector is chosen", f"give --config FILE or --model NAME: {', '.join(DETECTORS)}")
+            raise _no_detector()
         self.config = parser.parse_args(arguments)
 
     def _parse_ckpt_path(self) -> None:
@@ -214,12 +238,33 @@ class DetectorCLI(LightningCLI):
 
     def build(self) -> tuple[LightningModule, VideoDataModule]:
         """Detector and data module of the configuration."""
-        made = self.parser.instantiate_classes(self.config)
+        made = self._make("model", "data")
         return made["model"], made["data"]
 
     def trainer_arguments(self) -> dict[str, Any]:
         """The arguments of the Trainer, its callbacks and loggers made."""
-        return dict(self.parser.instantiate_classes(self.config)["trainer"])
+        return dict(self._make("trainer")["trainer"])
+
+    def wandb(self) -> WandbOptions:
+        """How to track with Weights & Biases."""
+        options: WandbOptions = self._make("wandb")["wandb"]
+        return options
+
+    def _make(self, *keys: str) -> Any:
+        """The objects of these keys alone: a backbone is not to be made again for a trainer."""
+        try:
+            return self.parser.instantiate_classes(Namespace({key: self.config[key] for key in keys}))
+        except ValueError as error:  # jsonargparse wraps what a constructor raised, with the whole configuration
+            reason = error.__cause__ or error
+            if isinstance(reason, UserError):
+                raise reason from None
+            raise UserError(f"{' and '.join(keys)} cannot be made: {str(reason)[:300]}") from error
+
+    @property
+    def monitor_mode(self) -> str:
+        """``min`` or ``max``, as given or by the monitor's name."""
+        less = any(word in self.config.monitor for word in ("loss", "eer"))
+        return str(self.config.monitor_mode or ("min" if less else "max"))
 
     def dump(self) -> str:
         """The complete configuration as YAML, enough to do it again."""

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
+from lightning import LightningModule
 
 from dfdet import console, files, manifest, runs
 from dfdet.corpora.rows import kind_of, walk, without_extension
@@ -26,7 +27,7 @@ from dfdet.indexing.index import tables
 from dfdet.runs import Run
 from dfdet.training.checkpoint_io import load_into
 from dfdet.training.parser import DetectorCLI
-from dfdet.training.scoring import ScoreRows, score_table
+from dfdet.training.scoring import ScoreRows, logits_of, score_table
 from dfdet.training.setup import best_or_last, prepare
 
 
@@ -54,8 +55,10 @@ class Prediction:
             for row in frame.itertuples(index=False):
                 table.add(*row)
             found.append(table)
+        known = f"called fake above logit {self.threshold:.3f}, the threshold of the run's validation"
+        unknown = "no verdicts: validation gave no threshold for this checkpoint"
         found[-1].notes.append(
-            f"called fake above logit {self.threshold:.3f}, the threshold of the run's validation; "
+            f"{known if self.threshold == self.threshold else unknown}; "
             "the probability is the sigmoid of the logit and is not calibrated"
         )
         return found
@@ -77,10 +80,14 @@ class Predictor:
         model: The detector with its weights.
         data: The run's data module, for clip and crop.
         faces: The face settings that it was trained with.
+        threshold: The logit above which a video is called fake; NaN: not known.
     """
 
-    def __init__(self, run: Run, model: torch.nn.Module, data: VideoDataModule, faces: dict[str, Any]) -> None:
+    def __init__(
+        self, run: Run, model: LightningModule, data: VideoDataModule, faces: dict[str, Any], threshold: float
+    ) -> None:
         self.run, self.model, self.data, self.faces = run, model.eval(), data, faces
+        self.threshold = threshold
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model.to(self.device)
 
@@ -90,9 +97,12 @@ class Predictor:
         run = runs.open_run(path)
         cli = DetectorCLI(["--config", str(run.config)])
         model, data = prepare(cli)
-        load_into(model, best_or_last(run) if checkpoint == "best" else run.checkpoint(checkpoint))
+        chosen = best_or_last(run) if checkpoint == "best" else run.checkpoint(checkpoint)
+        load_into(model, chosen)
         known = run.provenance().get("faces") or [{}]
-        return cls(run, model, data, dict(known[0]))
+        # another checkpoint's logits lie elsewhere: its threshold is not this one's
+        thresholds = run.thresholds() if run.record().get("checkpoint") == chosen.name else None
+        return cls(run, model, data, dict(known[0]), (thresholds or {}).get("video", float("nan")))
 
     def predict(
         self,
@@ -117,7 +127,7 @@ class Predictor:
         Raises:
             UserError: If a path does not exist or holds nothing to score, or the face detector is not to be had.
         """
-        found = list(_media_files([paths] if isinstance(paths, str | Path) else paths))
+        found = list(dict.fromkeys(_media_files([paths] if isinstance(paths, str | Path) else paths)))
         settings = None if cropped else self._settings(detector, detector_model)
         records = {}
         with console.Progress("looking for faces", len(found), every_seconds=10 if progress else float("inf")) as bar:
@@ -144,17 +154,18 @@ class Predictor:
         data.use(items, clips)
         maker: VisitMaker = data.maker("test")
         visits = data.eval_visits("test")
-        rows = ScoreRows()
+        rows = ScoreRows().begin()
         errors: dict[int, str] = {}
         workers = min(default_workers(), len(visits)) if len(visits) > 1 else 0
         with torch.inference_mode():
             for batch in EvalLoader(maker, visits, data.eval_batch_size, workers, False):
-                rows.update(batch, self.model(batch.to(self.device)).cpu())
+                logit = logits_of(self.model.predict_step(batch.to(self.device), 0), batch)
+                rows.add(batch, logit.cpu())
                 errors.update(batch.errors)
         return score_table(items, *rows.compute(), errors)
 
     def _verdict(self, table: pd.DataFrame, found: Sequence[Path]) -> Prediction:
-        threshold = (self.run.thresholds() or {}).get("video", float("nan"))
+        threshold = self.threshold
         scores = as_scores(table)
         videos = video_level(scores).set_index("video_id")
         statuses = scores.table.groupby("video_id")["status"].agg(lambda s: "ok" if (s == "ok").any() else s.iloc[0])

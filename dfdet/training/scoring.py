@@ -21,7 +21,9 @@ from dfdet.data.module import Stage, VideoDataModule
 from dfdet.data.sources import Items
 from dfdet.errors import UserError
 from dfdet.evaluation import as_scores, summarise
+from dfdet.evaluation.levels import LEVELS
 
+METRICS = [f"val/{level}_{name}" for level in LEVELS for name in ("auroc", "ap", "eer", "accuracy", "log_loss")]
 _FIELDS = ("item", "track", "clip", "frame", "num_frames", "made")
 
 
@@ -37,18 +39,25 @@ class ScoreRows(Metric):
         self.add_state("keys", default=[], dist_reduce_fx="cat")
         self.add_state("logits", default=[], dist_reduce_fx="cat")
 
-    def update(self, batch: ClipBatch, logit: Tensor) -> None:
+    def update(self, keys: Tensor, logit: Tensor) -> None:
+        """Adds rows: int64 (N, 6), float (N,)."""
+        self.keys.append(keys)
+        self.logits.append(logit.detach().float())
+
+    def begin(self, device: torch.device | str = "cpu") -> ScoreRows:
+        """Adds no rows: a rank without videos must take part in the gathering too."""
+        self.update(torch.zeros((0, len(_FIELDS)), dtype=torch.int64, device=device), torch.zeros(0, device=device))
+        return self
+
+    def add(self, batch: ClipBatch, logit: Tensor) -> None:
         """Adds the clips of a batch: logit (B,)."""
         first = batch.frames[:, 0]
         made = (batch.weight > 0).long()
-        row = torch.stack([batch.item, batch.track, batch.clip, first, batch.mask.sum(1), made], 1)
-        self.keys.append(row)
-        self.logits.append(logit.detach().float())
+        keys = [batch.item, batch.track, batch.clip, first, batch.mask.sum(1), made]
+        self.update(torch.stack(keys, 1), logit)
 
     def compute(self) -> tuple[np.ndarray, np.ndarray]:
         """Int (N, 6) keys and float64 (N,) logits, sorted by (item, track, clip)."""
-        if not self.keys:
-            return np.zeros((0, len(_FIELDS)), np.int64), np.zeros(0)
         keys = dim_zero_cat(self.keys).cpu().numpy()
         logits = dim_zero_cat(self.logits).cpu().numpy().astype(np.float64)
         order = np.lexsort((keys[:, 2], keys[:, 1], keys[:, 0]))
@@ -95,6 +104,22 @@ def _why_unseen(row: dict[str, Any]) -> str:
     return "no face was found" if row.get("face_status") == "none" else "no usable frame with a face"
 
 
+def logits_of(outputs: Any, batch: ClipBatch) -> Tensor:
+    """The logits (B,) in what a detector's step returned.
+
+    Raises:
+        UserError: If there is not one for each clip.
+    """
+    logit = outputs.get("logit") if isinstance(outputs, Mapping) else None
+    if isinstance(logit, Tensor) and logit.shape == batch.label.shape:
+        return logit
+    told = f"a logit of shape {tuple(logit.shape)}" if isinstance(logit, Tensor) else f"a {type(outputs).__name__}"
+    raise UserError(
+        f"the detector's step returned {told} for {len(batch)} clips",
+        "validation_step, test_step and predict_step must return ClipScores: {'logit': one a clip, shape (B,)}",
+    )
+
+
 class Scoring(Callback):
     """Collects what a detector's ``validation_step`` or ``test_step`` returns and logs the metrics of validation.
 
@@ -107,21 +132,19 @@ class Scoring(Callback):
         self.table: pd.DataFrame | None = None
 
     def _begin(self, module: LightningModule) -> None:
-        self.rows = ScoreRows().to(module.device)
+        self.rows = ScoreRows().to(module.device).begin(module.device)
         self.errors = {}
 
     def _take(self, outputs: Any, batch: ClipBatch) -> None:
-        logit = outputs.get("logit") if isinstance(outputs, Mapping) else None
-        if not isinstance(logit, Tensor) or logit.shape != batch.label.shape:
-            raise UserError(
-                f"the detector's step returned {type(outputs).__name__}",
-                "it must return ClipScores with one logit a clip, shape (B,)",
-            )
-        self.rows.update(batch, logit)
+        self.rows.add(batch, logits_of(outputs, batch))
         self.errors.update(batch.errors)
 
     def _end(self, trainer: Trainer, stage: Stage) -> pd.DataFrame:
         keys, logits = self.rows.compute()
+        if trainer.world_size > 1:
+            everyone: list[Any] = [None] * trainer.world_size
+            torch.distributed.all_gather_object(everyone, self.errors)
+            self.errors = {item: reason for errors in everyone for item, reason in errors.items()}
         module: VideoDataModule = trainer.datamodule  # type: ignore[attr-defined]
         self.table = score_table(module.describe(stage), keys, logits, self.errors)
         return self.table
@@ -138,7 +161,7 @@ class Scoring(Callback):
         self._take(outputs, batch)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Logs frame and video metrics as ``val/...``; what is undefined is not logged."""
+        """Logs frame and video metrics as ``val/...``; NaN where one is undefined."""
         if trainer.sanity_checking:
             return
         table = self._end(trainer, "val")
@@ -152,9 +175,8 @@ class Scoring(Callback):
                 "log_loss": numbers.log_loss,
             }
             for name, value in values.items():
-                if value == value:
-                    # every rank holds all rows: nothing is left to reduce
-                    pl_module.log(f"val/{level}_{name}", float(value), rank_zero_only=False, sync_dist=False)
+                # every rank holds all rows: nothing is left to reduce
+                pl_module.log(f"val/{level}_{name}", float(value), rank_zero_only=False, sync_dist=False)
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts empty."""

@@ -1,30 +1,27 @@
-"""A parsed configuration in, detector, data and trainer out, after the checks that save an hour of training."""
+"""A parsed configuration in, detector, data, callbacks and trainer out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from lightning import LightningModule, Trainer
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
 
-from dfdet import console
 from dfdet.data.module import VideoDataModule
-from dfdet.data.sources import Items
 from dfdet.detectors import DETECTORS
 from dfdet.errors import UserError
 from dfdet.runs import Run
-from dfdet.training.callbacks import EpochLines, FailedClips, Interrupt, MetricsFile, on_a_terminal
+from dfdet.training.callbacks import EpochLines, FailedClips, Interrupt, MetricsFile, StepSeeds, on_a_terminal
 from dfdet.training.checkpoint_io import AtomicCheckpointIO
 from dfdet.training.parser import DetectorCLI, WandbOptions
 from dfdet.training.scoring import Scoring
-
-TARGET_STAMP = "target used for selection"
-INDEX_STAMP = "indexed otherwise"
 
 
 def short_name(class_path: str) -> str:
@@ -36,14 +33,33 @@ def short_name(class_path: str) -> str:
 
 
 class Described(Callback):
-    """Writes into every checkpoint which detector it belongs to, so that another one can refuse it by name."""
+    """Writes into every checkpoint which detector and which order of batches it belongs to, to refuse others by name.
 
-    def __init__(self, class_path: str) -> None:
-        self.class_path = class_path
+    Args:
+        class_path: The detector's.
+        data: The data; batch k of another batch size is another position.
+    """
+
+    def __init__(self, class_path: str, data: VideoDataModule) -> None:
+        self.class_path, self.data = class_path, data
+
+    def _order(self, trainer: Trainer) -> dict[str, int]:
+        return {"batches": len(self.data.train_dataloader()), "clips": self.data.batch_size * trainer.world_size}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Adds the name."""
-        checkpoint["dfdet"] = {"model": short_name(self.class_path), "class_path": self.class_path}
+        """Adds them."""
+        name = {"model": short_name(self.class_path), "class_path": self.class_path}
+        checkpoint["dfdet"] = {**name, "epoch": self._order(trainer)}
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Looks at the order when a run is gone on with."""
+        then, now = (checkpoint.get("dfdet") or {}).get("epoch"), self._order(trainer)
+        if then is not None and then != now:
+            raise UserError(
+                f"the run was trained by {then['batches']} batches of {then['clips']} clips an epoch, "
+                f"not {now['batches']} of {now['clips']}",
+                "go on with the same data.batch_size, data.epoch_visits, manifest and number of processes",
+            )
 
 
 def prepare(cli: DetectorCLI) -> tuple[LightningModule, VideoDataModule]:
@@ -64,56 +80,27 @@ def prepare(cli: DetectorCLI) -> tuple[LightningModule, VideoDataModule]:
     return model, data
 
 
-def check_selection(data: VideoDataModule, allow: bool) -> list[str]:
-    """Looks at training and validation before anything starts; returns the stamps for the scores.
-
-    Raises:
-        UserError: If training or validation cannot be done or would choose on another corpus.
-    """
-    train, val = data.items("train"), data.items("val")
-    for name, items, labels in (("training", train, train.label), ("validation", val, val.label[val.readable])):
-        if len(labels) == 0:
-            where = ", ".join(dict.fromkeys(items.names))
-            raise UserError(
-                f"the {name} split is empty in {where}",
-                "see `dfdet check` for what is there" if name == "training" else "name one by --data.val",
-            )
-        kinds = set(np.unique(labels[labels >= 0]).tolist())
-        if kinds != {0, 1}:
-            only = "real" if kinds == {0} else "fake"
-            raise UserError(f"the {name} split holds only {only} videos", "both are needed; see `dfdet check`")
-    return _target_stamps(train, val, allow)
+def first_process() -> bool:
+    """Whether this process is the one that writes and speaks, of those that train together."""
+    return not getattr(rank_zero_only, "rank", 0)
 
 
-def corpora_of(items: Items) -> set[str]:
-    """The corpora among items."""
-    return {c for c in items.table["corpus"].to_pylist() if c}
+@contextmanager
+def plainly() -> Iterator[None]:
+    """Turns what Lightning says of a configuration that cannot work into one line."""
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise UserError(str(error)) from error
 
 
-def _target_stamps(train: Items, val: Items, allow: bool) -> list[str]:
-    foreign = sorted(corpora_of(val) - corpora_of(train))
-    if not foreign:
-        return []
-    if not allow:
-        raise UserError(
-            f"validation is on {', '.join(foreign)}, which is not trained on: it would choose the model for the target",
-            "validate on a training corpus, or say --allow_target_selection true (the scores are stamped)",
-        )
-    console.warn(f"{', '.join(foreign)} chooses the model though it is not trained on; the scores say so")
-    return [TARGET_STAMP]
-
-
-def index_stamps(train_faces: Sequence[dict[str, Any]], items: Items) -> list[str]:
-    """A stamp and one warning if faces were indexed otherwise than where the detector was trained."""
-    if not train_faces or all(faces in train_faces for faces in items.faces):
-        return []
-    other = next(f for f in items.faces if f not in train_faces)
-    keys = [k for k in other if other.get(k) != train_faces[0].get(k)] or ["name"]
-    console.warn(f"faces were indexed otherwise than for training ({', '.join(keys)} differ); the scores say so")
-    return [INDEX_STAMP]
-
-
-def make_trainer(cli: DetectorCLI, run: Run | None, scoring: Scoring, extra: Sequence[Callback] = ()) -> Trainer:
+def make_trainer(
+    cli: DetectorCLI,
+    run: Run | None,
+    scoring: Scoring,
+    extra: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
+) -> Trainer:
     """The trainer of a configuration, with our callbacks beside those that it names.
 
     Args:
@@ -121,10 +108,14 @@ def make_trainer(cli: DetectorCLI, run: Run | None, scoring: Scoring, extra: Seq
         run: Where it writes; None writes nothing.
         scoring: Collects the scores.
         extra: Further callbacks.
+        loggers: Loggers beside those that the configuration names.
+
+    Raises:
+        UserError: If the configuration's trainer cannot be had on this machine.
     """
     arguments = cli.trainer_arguments()
     callbacks = [*_listed(arguments.pop("callbacks", None)), scoring, FailedClips(), *extra]
-    loggers = [x for x in _listed(arguments.pop("logger", None)) if isinstance(x, Logger)]
+    named = [x for x in _listed(arguments.pop("logger", None)) if isinstance(x, Logger)]
     plugins = [*_listed(arguments.pop("plugins", None)), AtomicCheckpointIO()]
     if SLURMEnvironment.detect() and not any(isinstance(p, SLURMEnvironment) for p in plugins):
         # requeueing is ours to decide; Lightning's own would write into the working directory
@@ -132,7 +123,7 @@ def make_trainer(cli: DetectorCLI, run: Run | None, scoring: Scoring, extra: Seq
     bar = on_a_terminal() and not arguments.get("fast_dev_run")
     arguments |= {
         "callbacks": callbacks,
-        "logger": loggers or False,
+        "logger": [*named, *loggers] or False,
         "plugins": plugins,
         "use_distributed_sampler": False,
         "enable_progress_bar": bar,
@@ -140,7 +131,11 @@ def make_trainer(cli: DetectorCLI, run: Run | None, scoring: Scoring, extra: Seq
         "enable_checkpointing": any(isinstance(c, ModelCheckpoint) for c in callbacks),
         "default_root_dir": str(run.path) if run is not None else None,
     }
-    return Trainer(**arguments)
+    with plainly():
+        try:
+            return Trainer(**arguments)
+        except (ValueError, ImportError) as error:  # a wrong value, or a device whose library is not installed
+            raise UserError(f"trainer: {error}") from error
 
 
 def _listed(value: Any) -> list[Any]:
@@ -149,22 +144,24 @@ def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def fit_callbacks(cli: DetectorCLI, run: Run) -> list[Callback]:
-    """Best and last checkpoint, early stop, lines, Ctrl-C."""
-    config = cli.config
+def fit_callbacks(cli: DetectorCLI, run: Run, data: VideoDataModule, interrupt: Interrupt) -> list[Callback]:
+    """Best and last checkpoint, early stop, lines, seeds, Ctrl-C."""
+    config, mode = cli.config, cli.monitor_mode
     common: dict[str, Any] = {
         "dirpath": str(run.checkpoints),
         "enable_version_counter": False,
         "auto_insert_metric_name": False,
     }
     found: list[Callback] = [
-        ModelCheckpoint(filename="best", monitor=config.monitor, mode=config.monitor_mode, save_top_k=1, **common),
-        ModelCheckpoint(filename="last", monitor=None, save_top_k=1, every_n_epochs=1, **common),
-        Described(config.model.class_path),
-        Interrupt(run.checkpoints / "last.ckpt"),
+        ModelCheckpoint(filename="best", monitor=config.monitor, mode=mode, save_top_k=1, **common),
+        ModelCheckpoint(filename="last", monitor=None, save_top_k=1, save_on_train_epoch_end=True, **common),
+        Described(config.model.class_path, data),
+        StepSeeds(int(config.seed_everything)),
+        interrupt,
     ]
     if config.patience is not None:
-        found.append(EarlyStopping(monitor=config.monitor, mode=config.monitor_mode, patience=config.patience))
+        # strict would raise first, and in more words than ModelCheckpoint does
+        found.append(EarlyStopping(monitor=config.monitor, mode=mode, patience=config.patience, strict=False))
     if not on_a_terminal():
         found.append(EpochLines(config.monitor))
     return found
@@ -173,8 +170,8 @@ def fit_callbacks(cli: DetectorCLI, run: Run) -> list[Callback]:
 def fit_loggers(cli: DetectorCLI, run: Run) -> tuple[list[Logger], list[Callback]]:
     """The metrics file always; Weights & Biases where a project is named."""
     loggers: list[Logger] = [MetricsFile(run.path / "metrics.csv")]
-    options: WandbOptions = cli.parser.instantiate_classes(cli.config)["wandb"]
-    if options.project is not None:
+    options = cli.wandb()
+    if options.project is not None and first_process():
         loggers.append(_wandb(options, cli, run))
     return loggers, [LearningRateMonitor()]
 

@@ -3,35 +3,40 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
-from lightning import LightningModule, Trainer, seed_everything
+from lightning import LightningModule, seed_everything
 
 from dfdet import console, files, runs
 from dfdet.data.module import Stage, VideoDataModule
 from dfdet.errors import UserError
 from dfdet.evaluation import Summary, as_scores, summarise, thresholds_from, write_scores
 from dfdet.runs import Run
-from dfdet.training.callbacks import Interrupted
+from dfdet.training.callbacks import Interrupt, Interrupted, at_once, on_ctrl_c
 from dfdet.training.checkpoint_io import load_into
+from dfdet.training.checks import check_monitor, check_plain, check_selection, index_stamps, target_stamps
 from dfdet.training.parser import DetectorCLI
 from dfdet.training.scoring import Scoring
 from dfdet.training.setup import (
     best_or_last,
-    check_selection,
+    first_process,
     fit_callbacks,
     fit_loggers,
-    index_stamps,
     make_trainer,
+    plainly,
     prepare,
     short_name,
 )
+
+_RUN = "DFDET_RUN"  # tells processes that this one starts where the run is
 
 
 @dataclass
@@ -57,21 +62,34 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*number of training batches.*smaller than the logging interval.*")
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+    warnings.filterwarnings("ignore", message=".*dirpath has changed.*")  # the run was moved
     warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
+    warnings.filterwarnings("ignore", message=".*It is recommended to use .*sync_dist=True.*")
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
 
 
-def _log_to(run: Run) -> None:
-    """Everything said from now on also goes to the run's log.txt."""
-    handler = logging.FileHandler(run.path / "log.txt")
+@contextmanager
+def _log_to(run: Run) -> Iterator[None]:
+    """What is said meanwhile also goes to the run's log.txt, and why it ended."""
+    if not first_process():
+        yield
+        return
+    handler = logging.FileHandler(run.path / "log.txt", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    for name in ("dfdet", "lightning.pytorch"):
-        logger = logging.getLogger(name)
-        for old in [h for h in logger.handlers if isinstance(h, logging.FileHandler)]:
-            logger.removeHandler(old)
-            old.close()
+    heard = [logging.getLogger(name) for name in ("dfdet", "lightning.pytorch")]
+    for logger in heard:
         logger.addHandler(handler)
-    logging.getLogger("dfdet").setLevel(logging.INFO)
+    heard[0].setLevel(logging.INFO)
+    try:
+        yield
+    except Exception as error:
+        if run.path.is_dir():
+            heard[0].info("error: %s", error)
+        raise
+    finally:
+        for logger in heard:
+            logger.removeHandler(handler)
+        handler.close()
 
 
 # fit -------------------------------------------------------------------------------------------------------------
@@ -93,43 +111,84 @@ def fit(arguments: Sequence[str], resume: str | None = None) -> Result:
     cli = DetectorCLI(given)
     seed_everything(int(cli.config.seed_everything), verbose=False)
     model, data = prepare(cli)
+    check_monitor(cli.config.monitor, model)
+    check_plain(model, "detector")
     stamps = check_selection(data, bool(cli.config.allow_target_selection))
-    if run is None:
-        run = _new_run(cli, data, stamps)
-    else:
-        run.checkpoint("last")
-    _log_to(run)
-    data.announce()
-    scoring = Scoring()
-    loggers, watching = fit_loggers(cli, run)
-    trainer = make_trainer(cli, run, scoring, [*fit_callbacks(cli, run), *watching])
-    trainer.loggers = [*trainer.loggers, *loggers]
-    _train(trainer, model, data, run, resume is not None)
-    return _conclude(cli, run, model, data, stamps)
+    if run is not None:
+        _check_last(run, model)
+    fresh = run is None
+    run = _new_run(cli, data, stamps) if run is None else run
+    with _log_to(run), _taken_back_unless_saved(run, fresh):
+        data.announce()
+        _train(cli, model, data, run, resume is not None)
+        result = _conclude(cli, run, model, data, stamps)
+    if not first_process():
+        raise SystemExit(0)  # the first process speaks for all
+    return result
+
+
+def _check_last(run: Run, model: LightningModule) -> None:
+    """Looks at last.ckpt before anything is begun; drops what a kill in the midst of a save left beside it."""
+    for draft in run.checkpoints.glob(".*.ckpt.tmp-*"):
+        draft.unlink()
+    last, best = run.checkpoint("last"), run.checkpoints / "best.ckpt"
+    try:
+        load_into(model, last)
+    except UserError as error:
+        hint = f"to go on from the best epoch: cp {best} {last}" if best.is_file() else error.hint
+        raise UserError(error.what, hint) from error
+
+
+@contextmanager
+def _taken_back_unless_saved(run: Run, fresh: bool) -> Iterator[None]:
+    """A new run that ends by a mistake before its first checkpoint leaves no directory: its name stays free."""
+    try:
+        yield
+    except (UserError, SystemExit):
+        if fresh and not any(run.checkpoints.glob("*.ckpt")) and first_process():
+            shutil.rmtree(run.path)
+        raise
 
 
 def _new_run(cli: DetectorCLI, data: VideoDataModule, stamps: Sequence[str]) -> Run:
     config = cli.config
+    if not first_process():  # started by the first process, which has made the directory
+        return runs.open_run(os.environ.get(_RUN) or Path(config.runs, config.experiment, config.name or ""))
     stem = short_name(config.model.class_path)
     if config.name is None:
         config.name = runs.free_name(config.runs, config.experiment, stem)
     run = runs.create(config.runs, config.experiment, config.name)
+    os.environ[_RUN] = str(run.path)
     files.write_text(run.config, cli.dump())
     found = runs.provenance([s.manifest for s in data.train_sources + data.val_sources + data.test_sources])
     files.write_json(run.path / "provenance.json", found | {"faces": data.items("train").faces, "stamps": list(stamps)})
     return run
 
 
-def _train(trainer: Trainer, model: LightningModule, data: VideoDataModule, run: Run, resume: bool) -> None:
-    checkpoint = str(run.checkpoint("last")) if resume else None
+def _train(cli: DetectorCLI, model: LightningModule, data: VideoDataModule, run: Run, resume: bool) -> None:
+    last = run.checkpoints / "last.ckpt"
+    interrupt = Interrupt(last)
+    loggers, watching = fit_loggers(cli, run)
+    callbacks = [*fit_callbacks(cli, run, data, interrupt), *watching]
+    trainer = make_trainer(cli, run, Scoring(), callbacks, loggers)
     try:
-        trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        with on_ctrl_c(interrupt.press), plainly():
+            trainer.fit(model, datamodule=data, ckpt_path=str(last) if resume else None, weights_only=True)
+        if interrupt.pressed:  # in the last epoch: all that is left is to score validation
+            raise Interrupted
     except Interrupted:
-        console.say(f"stopped at step {trainer.global_step}; go on with: dfdet fit --resume {run.path}")
-        raise SystemExit(130) from None
+        raise _stopped(run) from None
     finally:
         for logger in trainer.loggers:
             logger.finalize("success" if trainer.state.finished else "failed")
+
+
+def _stopped(run: Run) -> SystemExit:
+    if (run.checkpoints / "last.ckpt").is_file():
+        console.say(f"stopped; go on with: dfdet fit --resume {run.path}")
+    else:
+        console.say("stopped before anything was saved: there is nothing to go on with")
+    return SystemExit(130)
 
 
 def _conclude(
@@ -137,11 +196,15 @@ def _conclude(
 ) -> Result:
     """Scores validation with the best checkpoint and stores the thresholds."""
     checkpoint = best_or_last(run)
-    table = _score(cli, run, model, data, "val", checkpoint)
+    try:
+        table = _score(cli, run, model, data, "val", checkpoint)
+    except Interrupted:
+        raise _stopped(run) from None
     scores = as_scores(table)
     thresholds = thresholds_from(scores)
     record = {"thresholds": thresholds, "checkpoint": checkpoint.name, "stamps": list(stamps)}
-    files.write_json(run.thresholds_file, record)
+    if first_process():
+        files.write_json(run.thresholds_file, record)
     return _write(run, data, "val", table, checkpoint, thresholds, stamps)
 
 
@@ -162,24 +225,37 @@ def evaluate(run_path: str, stage: Stage, arguments: Sequence[str] = (), checkpo
     """
     _quiet()
     run = runs.open_run(run_path)
+    try:
+        result = _evaluate(run, stage, arguments, checkpoint)
+    except Interrupted:
+        console.say("interrupted; nothing was written")
+        raise SystemExit(130) from None
+    if not first_process():
+        raise SystemExit(0)
+    return result
+
+
+def _evaluate(run: Run, stage: Stage, arguments: Sequence[str], checkpoint: str) -> Result:
     cli = DetectorCLI(["--config", str(run.config), *arguments])
     seed_everything(int(cli.config.seed_everything), verbose=False)
     model, data = prepare(cli)
     chosen = best_or_last(run) if checkpoint == "best" else run.checkpoint(checkpoint)
-    record = run.record()
-    if stage == "test" and (run.thresholds() is None or record.get("checkpoint") != chosen.name):
-        console.say("taking the threshold from validation first")
-        validation = thresholds_from(as_scores(_score(cli, run, model, data, "val", chosen)))
-        if checkpoint in ("best", "last"):
-            record = {"thresholds": validation, "checkpoint": chosen.name, "stamps": run.provenance().get("stamps", [])}
-            files.write_json(run.thresholds_file, record)
-        thresholds = validation
-    else:
-        thresholds = run.thresholds() or {}
     items = data.items(stage)
     if len(items) == 0:
         raise UserError(f"the {stage} split is empty in {', '.join(dict.fromkeys(items.names))}", "see `dfdet check`")
-    stamps = [*record.get("stamps", []), *index_stamps(run.provenance().get("faces", []), items)]
+    thresholds = run.thresholds() or {}
+    stamps = list(run.provenance().get("stamps", []))
+    known = run.thresholds() is not None and run.record().get("checkpoint") == chosen.name
+    if stage == "val" or not known:
+        allow = bool(cli.config.allow_target_selection)
+        stamps += target_stamps(data.items("train"), data.items("val"), allow)
+    if stage == "test" and not known:
+        console.say("taking the threshold from validation first")
+        thresholds = thresholds_from(as_scores(_score(cli, run, model, data, "val", chosen)))
+        if checkpoint == "best" and first_process():
+            record = {"thresholds": thresholds, "checkpoint": chosen.name, "stamps": stamps}
+            files.write_json(run.thresholds_file, record)
+    stamps += index_stamps(run.provenance().get("faces", []), items)
     table = _score(cli, run, model, data, stage, chosen)
     if stage == "val":
         thresholds = thresholds_from(as_scores(table))
@@ -192,7 +268,7 @@ def _score(
     load_into(model, checkpoint)
     scoring = Scoring()
     trainer = make_trainer(cli, run, scoring)
-    with torch.inference_mode():
+    with on_ctrl_c(at_once), plainly():
         evaluate_stage = trainer.validate if stage == "val" else trainer.test
         evaluate_stage(model, datamodule=data, verbose=False)
     assert scoring.table is not None
@@ -222,6 +298,8 @@ def _write(
     }
     for corpus, rows in table.groupby("corpus", sort=True):
         path = run.scores(str(corpus), stage)
+        if not first_process():
+            continue
         scores = write_scores(path, rows.reset_index(drop=True), meta)
         summaries[f"{corpus} {stage}"] = summarise(scores)
         written.append(path)
