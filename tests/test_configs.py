@@ -10,10 +10,10 @@ import torch
 import yaml
 
 from dfdet.data.batch import ClipBatch
-from dfdet.training.parser import DetectorCLI, config_homes
+from dfdet.training.parser import DetectorCLI, config_home
 from dfdet.training.setup import prepare
 
-HOME = config_homes()[0]
+HOME = config_home()
 ALL = sorted(p.relative_to(HOME).as_posix() for p in HOME.rglob("*.yaml"))
 WHOLE = [name for name in ALL if name.startswith(("experiment/", "detector/"))]
 

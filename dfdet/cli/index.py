@@ -85,7 +85,10 @@ def main(arguments: Sequence[str]) -> None:
     )
     console.show(*check(written), json_file=parsed["json"])
     console.say(f"wrote {written.path} and {written.tracks_path}")
-    console.say(f"next: dfdet fit --config configs/experiment/srm_cnn.yaml --data.train {written.path}")
+    if (written.table["split"] == "train").any():
+        console.say(f"next: dfdet fit --config configs/experiment/srm_cnn.yaml --data.train {written.path}")
+    else:
+        console.say(f"no video is in a train split; next: dfdet test --run RUN --data.test {written.path}")
 
 
 def _notes(reading: object) -> list[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -122,18 +121,16 @@ def find_config(name: str) -> Path:
     if Path(name).is_file():
         return Path(name)
     short = name.removeprefix("configs/")
-    for home in config_homes():
-        if (home / short).is_file():
-            return home / short
-    own = [p.relative_to(h).as_posix() for h in config_homes() for p in h.glob("*/*.yaml")]
+    home = config_home()
+    if (home / short).is_file():
+        return home / short
+    own = [p.relative_to(home).as_posix() for p in home.glob("*/*.yaml")]
     raise UserError(f"configuration {name} does not exist", nearest(short, own))
 
 
-def config_homes() -> list[Path]:
-    """Where dfdet's own configurations lie: in a checkout, or beside the installed package."""
-    package = Path(dfdet.__file__).parent
-    installed = Path(str(resources.files("dfdet"))) / "configs"
-    return [p for p in (package.parent / "configs", installed) if p.is_dir()]
+def config_home() -> Path:
+    """Where dfdet's own configurations lie: within the package (in a checkout by a link to configs/)."""
+    return Path(dfdet.__file__).parent / "configs"
 
 
 def _read_config(name: str) -> str:
@@ -267,8 +264,22 @@ class DetectorCLI(LightningCLI):
         return str(self.config.monitor_mode or ("min" if less else "max"))
 
     def dump(self) -> str:
-        """The complete configuration as YAML, enough to do it again."""
-        return str(self.parser.dump(self.config, skip_none=False))
+        """The complete configuration as YAML, enough to do it again, from any directory."""
+        config = self.config.clone()
+        for stage in ("train", "val", "test"):
+            config.data[stage] = _absolute(config.data[stage])
+        return str(self.parser.dump(config, skip_none=False))
+
+
+def _absolute(given: Any) -> Any:
+    """The manifests of a stage by absolute paths, whatever form they are given in."""
+    if isinstance(given, list):
+        return [_absolute(one) for one in given]
+    if isinstance(given, str):
+        return str(Path(given).resolve())
+    if given is not None:
+        given.manifest = str(Path(given.manifest).resolve())
+    return given
 
 
 def help_all() -> str:

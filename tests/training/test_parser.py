@@ -168,3 +168,10 @@ def test_short_help_imports_no_torch(tmp_path):
     assert done.returncode == 0
     assert "--resume RUN" in done.stdout
     assert len(done.stdout.splitlines()) < 40
+
+
+def test_the_saved_configuration_names_manifests_from_any_directory(tiny, monkeypatch):
+    monkeypatch.chdir(tiny)
+    cli = DetectorCLI(["--model", "srm_cnn", "--data.train", "[tiny.parquet, {manifest: tiny.parquet, weight: 2}]"])
+    first, second = yaml.safe_load(cli.dump())["data"]["train"]
+    assert first == second["manifest"] == str(tiny.resolve() / "tiny.parquet")
