@@ -79,7 +79,7 @@ class Interrupt(Callback):
         if validates or done % trainer.accumulate_grad_batches:
             return
         if self._asked(trainer):
-            trainer.save_checkpoint(self.last)
+            trainer.save_checkpoint(self.last, weights_only=False)  # the optimiser too
             raise Interrupted
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
