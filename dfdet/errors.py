@@ -22,15 +22,16 @@ class UserError(Exception):
         super().__init__(f"{self.what}; {self.hint}" if self.hint else self.what)
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     """A clause with the closest known word, or the whole list where it is short: ``did you mean 'lr'?``.
 
     Args:
         word: What the user wrote.
         known: The words that would have been right.
+        cutoff: How alike two words must be, 0..1 (difflib's ratio); higher for words that share a long ending.
     """
     choices = sorted(set(known))
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=cutoff)
     if close:
         return f"did you mean {close[0]!r}?"
     return f"known: {', '.join(choices)}" if len(choices) <= 25 else ""

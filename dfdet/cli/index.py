@@ -31,7 +31,7 @@ def index(
         detector: Face detector; auto takes yunet where its model is at hand.
         detector_model: YuNet's model file, if you have it.
         detector_size: Long side at which faces are looked for, pixels.
-        stride: Look for faces in every so-manieth frame.
+        stride: Look for faces in every n-th frame.
         cropped: The files are face crops already: the whole image is the face.
         workers: Processes; by default the processors.
         overwrite: Replace a manifest that is there.

@@ -42,6 +42,8 @@ def predict(
         raise UserError("dfdet predict wants files or folders", "dfdet predict VIDEO --run runs/EXPERIMENT/NAME")
     if out is not None and out.suffix not in (".csv", ".json"):
         raise UserError(f"--out {out} is neither .csv nor .json")
+    if clips is not None and clips < 1:
+        raise UserError(f"--clips is {clips}", "it must be at least 1")
     from dfdet.training.predictor import Predictor
 
     predictor = Predictor.from_run(run, checkpoint)
@@ -50,9 +52,12 @@ def predict(
             paths, detector=detector, detector_model=detector_model, cropped=cropped, clips=clips, progress=True
         )
     console.show(*found.tables(), json_file=json)
+    scored = int(found.videos["logit"].notna().sum())
     if out is not None:
         found.write(out)
         console.say(f"wrote {out}")
+    if not scored:
+        raise UserError(f"none of the {len(found.videos)} files could be scored", "the status column says why")
 
 
 def main(arguments: Sequence[str]) -> None:

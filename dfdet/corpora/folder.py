@@ -26,12 +26,18 @@ TREE = "expected real/ and fake/, or train/, val/ and test/ with real/ and fake/
 
 
 def read(
-    root: Path, *, real: list[str] | None = None, fake: list[str] | None = None, group_regex: str | None = None
+    root: Path,
+    *,
+    name: str | None = None,
+    real: list[str] | None = None,
+    fake: list[str] | None = None,
+    group_regex: str | None = None,
 ) -> Reading:
     r"""Lists a folder of real and fake files.
 
     Args:
         root: The folder that holds ``real`` and ``fake``, or ``train``, ``val`` and ``test`` with these in each.
+        name: The name to record as corpus, so that two folders can be told apart; by default folder.
         real: Further names of folders with real files.
         fake: Further names of folders with fake files.
         group_regex: Files in whose path below the class folder, without extension, this regular expression finds
@@ -62,7 +68,7 @@ def read(
     notes = _notes(root, rows, pattern, unmatched)
     if split_below:
         notes.append(f"{split_below} file(s) lie in a split below real or fake: only a folder above them is a split.")
-    return finish(rows, "folder", root, notes=notes, skipped=skipped)
+    return finish(rows, name or "folder", root, notes=notes, skipped=skipped)
 
 
 _SPLITS: Mapping[str, str] = {word: split for word, split in SPLIT_WORDS.items() if split is not None}

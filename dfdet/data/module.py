@@ -127,6 +127,7 @@ class VideoDataModule(LightningDataModule):
                 raise UserError(f"data.{name} is {getattr(self, name)}", "it must be at least 1")
         if self.clip.frames < 1 or self.clip.stride < 1:
             raise UserError("data.clip.frames and data.clip.stride must be at least 1")
+        self.crop.spec(self.size or 1)  # an unknown preset is refused before anything is read
 
     # What is there ---------------------------------------------------------------------------------------------
 

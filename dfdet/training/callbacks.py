@@ -159,6 +159,11 @@ class EpochLines(Callback):
         self._first: int | None = None
 
     @rank_zero_only
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock of an epoch that is resumed inside, which has no start of its own."""
+        self._start = self._last = time.monotonic()
+
+    @rank_zero_only
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock."""
         self._start = self._last = time.monotonic()

@@ -103,6 +103,8 @@ def index_stamps(train_faces: Sequence[dict[str, Any]], items: Items) -> list[st
     if not train_faces or all(faces in train_faces for faces in items.faces):
         return []
     other = next(f for f in items.faces if f not in train_faces)
-    keys = [k for k in other if other.get(k) != train_faces[0].get(k)] or ["name"]
-    console.warn(f"faces were indexed otherwise than for training ({', '.join(keys)} differ); the scores say so")
+    theirs = train_faces[0]
+    keys = [k for k in other if other.get(k) != theirs.get(k)] or ["name"]
+    how = f"{theirs.get('name')} for training, {other.get('name')} here; {', '.join(keys)} differ"
+    console.warn(f"faces were indexed otherwise ({how}); the scores say so")
     return [INDEX_STAMP]

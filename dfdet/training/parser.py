@@ -125,7 +125,7 @@ def find_config(name: str) -> Path:
     if (home / short).is_file():
         return home / short
     own = [p.relative_to(home).as_posix() for p in home.glob("*/*.yaml")]
-    raise UserError(f"configuration {name} does not exist", nearest(short, own))
+    raise UserError(f"configuration {name} does not exist", nearest(short, own, cutoff=0.75))
 
 
 def config_home() -> Path:
@@ -179,6 +179,16 @@ def resolve(arguments: Sequence[str]) -> list[str]:
     return out
 
 
+def _refuse_unknown(arguments: Sequence[str], parser: Any) -> None:
+    """A mistyped ``--model`` is an unknown key, not a missing detector."""
+    known = parser._known_keys()
+    roots = {key.split(".")[0] for key in known}
+    for word in arguments:
+        key = word.removeprefix("--").partition("=")[0]
+        if word.startswith("--") and key.split(".")[0] not in roots:
+            raise UserError(f"unknown key {key!r}", _nearest_key(key, [*known, "model", "config"]))
+
+
 class DetectorCLI(LightningCLI):
     """Parses a configuration; :meth:`build` makes the objects once the run directory is known."""
 
@@ -221,6 +231,7 @@ class DetectorCLI(LightningCLI):
         """Parses what was given, never sys.argv."""
         arguments = resolve(self._given)
         if not any(word.startswith(("--model=", "--config=")) for word in arguments):
+            _refuse_unknown(arguments, self.parser)
             raise _no_detector()
         self.config = parser.parse_args(arguments)
 

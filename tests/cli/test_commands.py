@@ -128,7 +128,7 @@ def test_index_prints_and_writes_its_tables(tmp_path, pictures, capsys):
     titles = [table["title"] for table in json.loads(target.read_text())]
     assert titles == [line.strip() for line in said.out.splitlines() if line.strip() in titles]
     assert f"wrote {out}" in said.err
-    assert "next: dfdet fit" in said.err
+    assert "next: dfdet test" in said.err
     assert main([*words, "--out", str(out)]) == 2
     assert "is there already; give another --out, or --overwrite" in capsys.readouterr().err
     before = out.read_bytes()

@@ -26,6 +26,8 @@ def config(folder: Path, text: str, name: str = "x.yaml") -> str:
         ("--model.lrr 3", "unknown key 'model.lrr'; did you mean 'model.lr'?"),
         ("--modl.lr 3", "unknown key 'modl.lr'; did you mean 'model.lr'?"),
         ("--lr 3", "unknown key 'lr'; did you mean 'model.lr'?"),
+        ("--config configs/nope.yaml", "does not exist; known: data/clips.yaml"),
+        ("--data.crop.preset ffp", "did you mean 'ffpp'?"),
         ("--trainer.max_epoch 3", "unknown key 'trainer.max_epoch'; did you mean 'trainer.max_epochs'?"),
         ("--data.batchsize 3", "unknown key 'data.batchsize'; did you mean 'data.batch_size'?"),
         ("--data.crop.sizee 3", "unknown key 'data.crop.sizee'; did you mean 'data.crop.size'?"),
@@ -175,3 +177,8 @@ def test_the_saved_configuration_names_manifests_from_any_directory(tiny, monkey
     cli = DetectorCLI(["--model", "srm_cnn", "--data.train", "[tiny.parquet, {manifest: tiny.parquet, weight: 2}]"])
     first, second = yaml.safe_load(cli.dump())["data"]["train"]
     assert first == second["manifest"] == str(tiny.resolve() / "tiny.parquet")
+
+
+def test_a_mistyped_model_flag_is_an_unknown_key(capsys):
+    assert main(["fit", "--modle", "meso4"]) == 2
+    assert "unknown key 'modle'; did you mean 'model'?" in capsys.readouterr().err

@@ -224,3 +224,12 @@ def test_loading_another_architecture_or_garbage_is_one_line(run, tmp_path):
         dfdet.load(str(run), str(tmp_path / "other.ckpt"))
     with pytest.raises(UserError, match="damaged"):
         dfdet.load(str(run), str(tmp_path / "garbage.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [(["--clips", "0"], "--clips is 0; it must be at least 1"), ([], "none of the 1 files could be scored")],
+)
+def test_the_command_says_when_it_has_no_score(flags, said, run, material, capsys):
+    assert main(["predict", str(material[0] / "text.mp4"), "--run", str(run), *flags]) == 2
+    assert said in capsys.readouterr().err
