@@ -227,9 +227,9 @@ def test_loading_another_architecture_or_garbage_is_one_line(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("more", "said"),
     [(["--clips", "0"], "--clips is 0; it must be at least 1"), ([], "none of the 1 files could be scored")],
 )
-def test_the_command_says_when_it_has_no_score(flags, said, run, material, capsys):
-    assert main(["predict", str(material[0] / "text.mp4"), "--run", str(run), *flags]) == 2
+def test_the_command_says_when_it_has_no_score(more, said, run, material, capsys):
+    assert main(["predict", str(material[0] / "text.mp4"), "--run", str(run), *more]) == 2
     assert said in capsys.readouterr().err
