@@ -61,12 +61,15 @@ def users_files(home: Path, tiny: Path) -> None:
     real = {"label": "REAL", "split": "train"}
     (dfdc / "metadata.json").write_text(json.dumps({"aaaaaaaaaa.mp4": real, "bbbbbbbbbb.mp4": entry}))
     crops = home / "data" / "dfdc_faces"
-    for kind, source in (("real", reals[0]), ("fake", fakes[0])):
+    crops.mkdir()
+    lines = ["path,label,split"]
+    for kind, sources in (("real", reals), ("fake", fakes)):
         (home / "data" / "sdfvd" / kind).mkdir(parents=True)
-        shutil.copy(source, home / "data" / "sdfvd" / kind / "a.mp4")
-        crops.mkdir(exist_ok=True)
-        first_frame(source, crops / f"{kind}.jpg")
-    (crops / "labels.csv").write_text("path,label\nreal.jpg,real\nfake.jpg,fake\n")
+        shutil.copy(sources[0], home / "data" / "sdfvd" / kind / "a.mp4")
+        for number, (source, split) in enumerate(zip(sources, ["train"] * 4 + ["val", "test"], strict=False)):
+            first_frame(source, crops / f"{kind}{number}.jpg")
+            lines.append(f"{kind}{number}.jpg,{kind},{split}")
+    (crops / "labels.csv").write_text("\n".join(lines) + "\n")
     shutil.copy(reals[1], home / "clip.mp4")
     first_frame(reals[1], home / "photo.jpg")
     (home / "folder").mkdir()
