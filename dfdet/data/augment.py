@@ -192,6 +192,8 @@ def _transform(library: Any, step: Step, per_frame_noise: bool) -> Any:
         arguments["transforms"] = inner
     elif per_frame_noise and step["class"] in _NOISE:
         kind = type(kind.__name__, (kind,), {"apply_to_images": _fresh_noise})
+    elif step["class"] == "HorizontalFlip":
+        kind = type(kind.__name__, (kind,), {"apply_to_images": _flipped})
     try:
         # YAML knows no tuples, and albumentations takes no lists for its ranges.
         return kind(**{name: tuple(v) if _is_range(v) else v for name, v in arguments.items()})
@@ -219,6 +221,12 @@ def _class(library: Any, name: str) -> Any:
 
 def _is_range(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(each, int | float) for each in value)
+
+
+def _flipped(self: Any, images: Clip, *args: Any, **params: Any) -> Clip:
+    """Stands for ``apply_to_images`` of HorizontalFlip, which takes ten times as long over a view with a stride."""
+    rows = cv2.flip(images.reshape(-1, *images.shape[2:]), 1)
+    return np.asarray(rows.reshape(images.shape), dtype=np.uint8)
 
 
 def _fresh_noise(self: Any, images: Clip, *args: Any, **params: Any) -> Clip:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -114,6 +114,23 @@ def fixed(spec: ClipSpec, runs: Sequence[Run], clips: int) -> list[np.ndarray]:
     places = np.unique(np.round(np.linspace(0, len(candidates) - 1, min(clips, len(candidates)))).astype(int))
     first = candidates[places]
     return [_from(spec, int(s), int(s) + spec.extent) for s in first]
+
+
+def turn(places: int, clips: int, lap: int, order_of: Callable[[int], np.random.Generator]) -> list[int]:
+    """Which clips of a pool one visit takes; successive visits go through the pool.
+
+    A visit takes neighbours, so that one short pass serves it; the pool has been gone through once after
+    ``places / clips`` visits.
+
+    Args:
+        places: Clips in the pool.
+        clips: How many clips a visit takes.
+        lap: How often the video was visited before.
+        order_of: Whence the order of one going through comes, by its number.
+    """
+    groups = -(-places // clips)
+    group = int(order_of(lap // groups).permutation(groups)[lap % groups])
+    return [(group * clips + j) % places for j in range(clips)]
 
 
 def _from(spec: ClipSpec, first: int, end: int) -> np.ndarray:

@@ -9,15 +9,14 @@ Coordinates are continuous: pixel i covers [i, i+1), so a box that covers a whol
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dfdet.errors import UserError, nearest
+from dfdet.data.crop_rule import CropSpec
+from dfdet.errors import UserError
 
 Floats = npt.NDArray[np.float64]
 Region = tuple[int, int, int, int]
@@ -34,89 +33,6 @@ MESONET_SIDE = 2.2
 EYES_TO_MOUTH = 0.355
 # What cubic interpolation reads around a point.
 REACH = 3
-
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "align": ("none", "similarity", "upright"),
-    "pad": ("zero", "reflect"),
-    "mode": ("resize", "native"),
-    "box": ("constant", "smoothed"),
-}
-
-
-@dataclass(frozen=True)
-class CropSpec:
-    """The rule that makes a crop of a face box.
-
-    Attributes:
-        scale: Side of the crop. Without alignment in face heights h; with ``similarity`` relative to ArcFace's crop,
-            which is about 1.05 h; with ``upright`` relative to 2.2 x the larger of eye distance and eye-mouth distance.
-        shift_y: How far the crop's centre lies below the box's centre, in face heights (+ is down).
-        align: ``none``; ``similarity``: rotated and scaled onto ArcFace's template; ``upright``: MesoNet's rule,
-            rotated until the mouth is below the eyes, centre at the nose tip. Both need landmarks and resample.
-        pad: What stands where the crop leaves the frame: black, or the frame mirrored (which doubles noise residuals).
-        mode: ``resize``: the square is resampled to ``size``; ``native``: a window of ``size`` pixels, not resampled.
-        size: Side S of what comes out, pixels.
-        box: ``constant``: one square a clip; ``smoothed``: a square of one side that follows the track's centre.
-    """
-
-    scale: float = 1.3
-    shift_y: float = 0.0
-    align: Literal["none", "similarity", "upright"] = "none"
-    pad: Literal["zero", "reflect"] = "zero"
-    mode: Literal["resize", "native"] = "resize"
-    size: int = 224
-    box: Literal["constant", "smoothed"] = "constant"
-
-    def __post_init__(self) -> None:
-        for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise UserError(
-                    f"crop {name}={getattr(self, name)!r} is not known", nearest(str(getattr(self, name)), allowed)
-                )
-        if not self.scale > 0:
-            raise UserError(f"crop scale={self.scale} is not above 0", "1.3 face heights is the default")
-        if self.size < 1:
-            raise UserError(f"crop size={self.size} is not a number of pixels", "224 is the default")
-        if self.align != "none" and self.mode == "native":
-            raise UserError(f"crop align={self.align!r} resamples, mode='native' does not", "choose one of the two")
-        if self.align != "none" and self.box == "smoothed":
-            raise UserError(f"crop align={self.align!r} is one matrix a clip", "box='smoothed' needs align='none'")
-
-
-# Where each rule comes from: reference faces.md §2.2. The size is the network's affair and no part of a preset.
-PRESETS: dict[str, CropSpec] = {
-    "default": CropSpec(),
-    # FaceForensics++: dlib's square x 1.3
-    "ffpp": CropSpec(scale=1.08, shift_y=0.06),
-    # icpr2020dfdc: BlazeFace with margins, then the square of the longer side
-    "icpr": CropSpec(scale=1.30, shift_y=0.02),
-    # selimsef's DFDC winner: MTCNN plus a third on each side
-    "selim": CropSpec(scale=1.63),
-    "tight": CropSpec(scale=0.83, shift_y=0.06),
-    # The bare square of dlib's frontal detector, what papers 000 and 003 cut; the same rule as "tight".
-    "dlib": CropSpec(scale=0.83, shift_y=0.06),
-    # MesoNet's pipeline.py. It centres between nose tip and bridge; five landmarks have no bridge: our choice, the tip.
-    "mesonet": CropSpec(scale=1.3, align="upright", pad="reflect"),
-}
-
-
-def crop_spec(preset: str = "default", **overrides: Any) -> CropSpec:
-    """A preset with some of its fields changed: ``crop_spec("ffpp", size=299)``.
-
-    Args:
-        preset: A key of :data:`PRESETS`.
-        **overrides: Fields of :class:`CropSpec`.
-
-    Raises:
-        UserError: The preset or a field is not known, or a value does not fit.
-    """
-    if preset not in PRESETS:
-        raise UserError(f"crop preset {preset!r} is not known", nearest(preset, PRESETS))
-    fields = [field.name for field in dataclasses.fields(CropSpec)]
-    for name in overrides:
-        if name not in fields:
-            raise UserError(f"crop has no setting {name!r}", nearest(name, fields))
-    return dataclasses.replace(PRESETS[preset], **overrides)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,46 +14,20 @@ from dfdet.data import clips as clip_choice
 from dfdet.data import sampling, sources
 from dfdet.data.augment import Augment
 from dfdet.data.clips import ClipSpec
-from dfdet.data.crop import CropSpec, crop_spec
-from dfdet.data.loader import PREFETCH, EvalLoader, TrainLoader
+from dfdet.data.crop_rule import CropOptions
+from dfdet.data.loader import EvalLoader, TrainLoader
 from dfdet.data.plan import EpochPlan, batches_in, plan_epoch, visits_in_block
 from dfdet.data.sources import MEDIA, Items, Source
-from dfdet.data.visits import EvalVisit, VisitMaker, tracks_of, usable_runs
+from dfdet.data.visits import VisitMaker
+from dfdet.data.wanted import EvalVisit, tracks_of, usable_runs
+from dfdet.data.workers import PREFETCH
 from dfdet.errors import UserError
+from dfdet.store import CropStore, StoreSpec
 from dfdet.video import Media
 
 Stage = Literal["train", "val", "test"]
+STORED_POOL = 16  # clips a track that a crop store holds, where data.clip_pool does not say
 Given = str | Source | list[str | Source] | None
-
-
-@dataclass
-class CropOptions:
-    """How a face is cropped: a preset, and what to change in it (see ``dfdet.data.crop``).
-
-    Attributes:
-        preset: default, ffpp, icpr, selim, tight, mesonet or dlib.
-        size: S, side of the crop that the network sees, pixels; None takes the detector's own.
-        scale: Side of the square in units of the face box's height.
-        shift_y: Shift of the square downwards, in the same units.
-        align: none, similarity (five points to the ArcFace template) or upright (MesoNet's).
-        pad: What lies outside the frame: zero or reflect.
-        mode: resize the square to S, or take a native window of S pixels out of it.
-        box: constant (one square a clip) or smoothed (follows the face).
-    """
-
-    preset: str = "default"
-    size: int | None = None
-    scale: float | None = None
-    shift_y: float | None = None
-    align: Literal["none", "similarity", "upright"] | None = None
-    pad: Literal["zero", "reflect"] | None = None
-    mode: Literal["resize", "native"] | None = None
-    box: Literal["constant", "smoothed"] | None = None
-
-    def spec(self, size: int) -> CropSpec:
-        """The crop at a size."""
-        changes = {k: v for k, v in asdict(self).items() if k not in ("preset", "size") and v is not None}
-        return crop_spec(self.preset, size=size, **changes)
 
 
 class VideoDataModule(LightningDataModule):
@@ -71,6 +46,10 @@ class VideoDataModule(LightningDataModule):
         multi_face_fakes: ``keep`` trains on the main track of a fake with several faces; ``drop`` leaves it out, since
             one of the faces may be real.
         clips_per_visit: Clips taken from one pass through a video in training; they go to different batches.
+        clip_pool: Draw training clips from that many fixed ones a track, which visits go through in turn; None: from
+            anywhere in it, but from 16 with a crop store.
+        crop_store: Folder that keeps the crops of all clips as they were decoded, so that later epochs and runs read
+            them from there, to the same bits; see dfdet store --help.
         eval_clips: Clips a track in evaluation, evenly spread.
         batch_size: Clips a batch of one process.
         eval_batch_size: The same in evaluation; None: as in training.
@@ -94,6 +73,8 @@ class VideoDataModule(LightningDataModule):
         pairs: bool = False,
         multi_face_fakes: Literal["keep", "drop"] = "keep",
         clips_per_visit: int = 4,
+        clip_pool: int | None = None,
+        crop_store: str | None = None,
         eval_clips: int = 8,
         batch_size: int = 32,
         eval_batch_size: int | None = None,
@@ -111,10 +92,13 @@ class VideoDataModule(LightningDataModule):
         self.augment = Augment(augment, per_frame_noise)
         self.balance, self.pairs, self.multi_face_fakes = balance, pairs, multi_face_fakes
         self.clips_per_visit, self.eval_clips = clips_per_visit, eval_clips
+        self.clip_pool = STORED_POOL if clip_pool is None and crop_store is not None else clip_pool
+        self.crop_store = crop_store
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.epoch_visits, self.block_visits = epoch_visits, block_visits
         self.num_workers, self.reader, self.seed = num_workers, reader, seed
         self.size = crop.size
+        self._store: CropStore | None = None
         self._items: dict[Stage, Items] = {}
         self._units: np.ndarray | None = None
         self._check_options()
@@ -125,6 +109,11 @@ class VideoDataModule(LightningDataModule):
         for name in ("clips_per_visit", "eval_clips", "batch_size", "block_visits"):
             if getattr(self, name) < 1:
                 raise UserError(f"data.{name} is {getattr(self, name)}", "it must be at least 1")
+        if self.clip_pool is not None and self.clip_pool < self.clips_per_visit:
+            raise UserError(
+                f"data.clip_pool is {self.clip_pool}, a visit takes data.clips_per_visit = {self.clips_per_visit}",
+                "make the pool at least as large",
+            )
         if self.clip.frames < 1 or self.clip.stride < 1:
             raise UserError("data.clip.frames and data.clip.stride must be at least 1")
         self.crop.spec(self.size or 1)  # an unknown preset is refused before anything is read
@@ -174,8 +163,8 @@ class VideoDataModule(LightningDataModule):
         return self.items(stage)
 
     def use(self, items: Items, clips: int) -> None:
-        """Scores these items as the test stage, whatever the sources say."""
-        self._items["test"], self.eval_clips = items, clips
+        """Scores these items as the test stage, whatever the sources say; their crops are not kept."""
+        self._items["test"], self.eval_clips, self.crop_store = items, clips, None
 
     def maker(self, stage: Stage) -> VisitMaker:
         """Makes the clips of a stage."""
@@ -188,8 +177,22 @@ class VideoDataModule(LightningDataModule):
             self.augment,
             seed=self.seed,
             clips_per_visit=self.clips_per_visit,
+            clip_pool=self.clip_pool,
             reader=self.reader,
+            store=self.store(),
         )
+
+    def store(self) -> CropStore | None:
+        """The crop store, opened once; None where none is asked for.
+
+        Raises:
+            UserError: It was made with other settings.
+        """
+        if self._store is None and self.crop_store is not None:
+            crop = asdict(self.crop.spec(self.size or 1))
+            spec = StoreSpec.here(self.clip.frames, crop.pop("size"), crop)
+            self._store = CropStore.open(Path(self.crop_store), spec)
+        return self._store
 
     # Training --------------------------------------------------------------------------------------------------
 
@@ -208,21 +211,28 @@ class VideoDataModule(LightningDataModule):
                 )
         return self._units
 
-    def visits_of(self, epoch: int) -> np.ndarray:
-        """Int (V, u): the items that each visit of an epoch goes to, on all ranks together."""
-        items = self.items("train")
-        units = self._pairs() if self.pairs else np.arange(len(items))[:, None]
+    def units(self) -> np.ndarray:
+        """Int (U, u): what a visit may go to: the videos of training, or its pairs (fake, real)."""
+        return self._pairs() if self.pairs else np.arange(len(self.items("train")))[:, None]
+
+    def visits_of(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The items that each visit of an epoch goes to, on all ranks together, and how often it went there before.
+
+        Returns:
+            int (V, u) and int (V,).
+        """
+        items, units = self.items("train"), self.units()
         first = units[:, 0]
-        drawn = sampling.draw(
+        drawn, laps = sampling.draw(
             items.source[first], items.label[first], items.weights, balance=self.balance == "label",
             total=self._num_visits, epoch=epoch, seed=self.seed,
         )  # fmt: skip
-        return units[drawn]
+        return units[drawn], laps
 
     def plan(self, epoch: int) -> EpochPlan:
         """The plan of one epoch for this process."""
         return plan_epoch(
-            self.visits_of(epoch), clips=self.clips_per_visit, batch_size=self.batch_size, block=self.block_visits,
+            *self.visits_of(epoch), clips=self.clips_per_visit, batch_size=self.batch_size, block=self.block_visits,
             seed=self.seed, epoch=epoch, rank=self._rank, world=self._world,
         )  # fmt: skip
 
@@ -234,7 +244,7 @@ class VideoDataModule(LightningDataModule):
         mine = self._num_visits // self._world
         visits = visits_in_block(self.block_visits, self.batch_size, self._visit_width, mine)
         # beside the block: what the workers have ready of the next one
-        ahead = min(PREFETCH * self._workers, mine)
+        ahead = min(PREFETCH * self.workers, mine)
         return (visits + ahead) * self._visit_width * self.clips_per_visit * clip
 
     @property
@@ -249,7 +259,7 @@ class VideoDataModule(LightningDataModule):
                 f"an epoch of {self._num_visits} visits x {self.clips_per_visit} clips fills no batch of "
                 f"{self.batch_size}", "lower data.batch_size or raise data.epoch_visits",
             )  # fmt: skip
-        return TrainLoader(self.maker("train"), self.plan, batches, self._position, self._workers, self._pin)
+        return TrainLoader(self.maker("train"), self.plan, batches, self._position, self.workers, self._pin)
 
     def _position(self) -> tuple[int, int]:
         """(epoch, batch) at which the trainer stands, also in an epoch that is resumed."""
@@ -281,7 +291,7 @@ class VideoDataModule(LightningDataModule):
     def eval_dataloader(self, stage: Stage) -> EvalLoader:
         """Batches of evaluation: this rank's videos, unpadded."""
         mine = self.eval_visits(stage)[self._rank :: self._world]
-        return EvalLoader(self.maker(stage), mine, self.eval_batch_size, self._workers, self._pin)
+        return EvalLoader(self.maker(stage), mine, self.eval_batch_size, self.workers, self._pin)
 
     def val_dataloader(self) -> EvalLoader:
         """The validation videos."""
@@ -302,7 +312,8 @@ class VideoDataModule(LightningDataModule):
         return self.trainer.world_size if self.trainer is not None else 1
 
     @property
-    def _workers(self) -> int:
+    def workers(self) -> int:
+        """Loader processes."""
         return default_workers() if self.num_workers is None else self.num_workers
 
     @property
@@ -315,8 +326,21 @@ class VideoDataModule(LightningDataModule):
         real, fake = int((items.label == 0).sum()), int((items.label == 1).sum())
         console.say(
             f"training on {real} real and {fake} fake videos; {self._num_visits} visits an epoch, "
-            f"{self._workers} loader workers, at most {self.block_bytes / 2**20:.0f} MiB of clips waiting"
+            f"{self.workers} loader workers, at most {self.block_bytes / 2**20:.0f} MiB of clips waiting"
         )
+        store = self.store()
+        if store is not None:
+            whole = self.stored_clips()
+            store.check_space(max(whole - len(store), 0), "training with it")
+            console.say(
+                f"crop store {store.path}: {len(store)} clips are there; training and validation have at most {whole}, "
+                f"{store.bytes_for(whole) / 1e9:.2f} GB"
+            )
+
+    def stored_clips(self) -> int:
+        """How many clips training and validation have in a crop store, at most."""
+        tracks = self.items("val").table["num_tracks"].to_pandas().fillna(0)
+        return len(self.items("train")) * (self.clip_pool or 0) + int(tracks.sum()) * self.eval_clips
 
 
 def default_workers() -> int:

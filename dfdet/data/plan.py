@@ -21,6 +21,7 @@ class EpochPlan:
 
     Attributes:
         visits: int (V, u): the items of each visit (u = 2: a fake and its real, decoded side by side).
+        laps: int (V,): how often its items were visited before.
         numbers: int (V,): the visit's number in the whole epoch, over all ranks: the name of its random draws.
         slots: int (n, 2): (visit, clip) in the order in which batches take them; a visit of u items fills u places.
         batch_size: Clips in a batch of this rank.
@@ -28,6 +29,7 @@ class EpochPlan:
     """
 
     visits: np.ndarray
+    laps: np.ndarray
     numbers: np.ndarray
     slots: np.ndarray
     batch_size: int
@@ -63,7 +65,16 @@ def batches_in(num_visits: int, items_a_visit: int, clips: int, batch_size: int,
 
 
 def plan_epoch(
-    items: np.ndarray, *, clips: int, batch_size: int, block: int, seed: int, epoch: int, rank: int = 0, world: int = 1
+    items: np.ndarray,
+    laps: np.ndarray,
+    *,
+    clips: int,
+    batch_size: int,
+    block: int,
+    seed: int,
+    epoch: int,
+    rank: int = 0,
+    world: int = 1,
 ) -> EpochPlan:
     """Plans one epoch for one rank.
 
@@ -72,6 +83,7 @@ def plan_epoch(
 
     Args:
         items: int (V, u): the epoch's visits in order (``sampling.draw``).
+        laps: int (V,): how often each was visited before.
         clips: Clips a visit yields.
         batch_size: Clips in a batch of one rank; a multiple of u.
         block: Visits planned together on a rank: the larger, the better mixed, the more memory.
@@ -93,7 +105,7 @@ def plan_epoch(
         inside = np.arange(start, stop)
         slots += _rounds(inside, clips, units, sum(map(len, slots)), (seed, epoch, rank, start))
     order = np.concatenate(slots) if slots else np.zeros((0, 2), np.int64)
-    return EpochPlan(items[mine], mine, order, batch_size, epoch)
+    return EpochPlan(items[mine], laps[mine], mine, order, batch_size, epoch)
 
 
 def _rounds(

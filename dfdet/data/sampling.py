@@ -14,8 +14,8 @@ import numpy as np
 from dfdet import seeds
 
 
-def walk(members: np.ndarray, quota: int, epoch: int, seed: int, name: str) -> np.ndarray:
-    """The ``quota`` members that this epoch visits, in order.
+def walk(members: np.ndarray, quota: int, epoch: int, seed: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The ``quota`` members that this epoch visits, in order, and how often each was visited before.
 
     Args:
         members: int (n,), what may be drawn; n > 0 unless quota is 0.
@@ -23,17 +23,21 @@ def walk(members: np.ndarray, quota: int, epoch: int, seed: int, name: str) -> n
         epoch: The epoch, from 0.
         seed: The run's seed.
         name: The stratum's name: another one draws independently.
+
+    Returns:
+        members, int (quota,), and laps, int (quota,): in every lap each member has its turn once.
     """
     if quota == 0:
-        return members[:0]
+        return members[:0], np.zeros(0, np.int64)
     n = len(members)
     places = np.arange(epoch * quota, (epoch + 1) * quota)
+    laps = places // n
     drawn = np.empty(quota, members.dtype)
-    for lap in np.unique(places // n):
+    for lap in np.unique(laps):
         order = seeds.generator(seed, int(lap), name, "permutation").permutation(n)
-        here = places // n == lap
+        here = laps == lap
         drawn[here] = members[order[places[here] % n]]
-    return drawn
+    return drawn, laps
 
 
 def quotas(total: int, shares: Sequence[float]) -> list[int]:
@@ -81,13 +85,14 @@ def draw(
     total: int,
     epoch: int,
     seed: int,
-) -> np.ndarray:
-    """The items that one epoch visits, shuffled: int (total,)."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """The items that one epoch visits, shuffled, and how often each was visited before: int (total,) both."""
     layers = strata(source, label, weights, balance)
     counts = quotas(total, [share for _, _, share in layers])
     parts = [walk(m, c, epoch, seed, name) for (name, m, _), c in zip(layers, counts, strict=True)]
-    items = np.concatenate(parts)
-    return items[seeds.generator(seed, epoch, "epoch", "order").permutation(len(items))]
+    items, laps = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = seeds.generator(seed, epoch, "epoch", "order").permutation(len(items))
+    return items[order], laps[order]
 
 
 def pair_up(table: Sequence[dict[str, Any]], label: np.ndarray) -> np.ndarray:

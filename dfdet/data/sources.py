@@ -51,6 +51,7 @@ class Items:
         source: int (N,), which source an item is of.
         label: int8 (N,), 0 real, 1 fake, -1 unknown.
         main_track: int (N,), -1 where no face was found.
+        num_frames: int (N,), frames that decode.
         names: Manifest paths, one a source.
         weights: Given weight of each source, None where not given.
         faces: Detector settings of each source.
@@ -62,6 +63,7 @@ class Items:
     source: np.ndarray
     label: np.ndarray
     main_track: np.ndarray
+    num_frames: np.ndarray
     names: list[str]
     weights: list[float | None]
     faces: list[dict[str, Any]]
@@ -80,6 +82,17 @@ class Items:
         """Where the file of an item lies."""
         return self.roots[int(self.source[item])] / self.table["path"][item].as_py()
 
+    def sha256(self, item: int) -> str | None:
+        """The hash of an item's file when it was indexed; None where the manifest has none."""
+        return self._value("sha256", item)
+
+    def file_size(self, item: int) -> int | None:
+        """Bytes of an item's file when it was indexed; None where the manifest does not say."""
+        return self._value("size", item)
+
+    def _value(self, column: str, item: int) -> Any:
+        return self.table[column][item].as_py() if column in self.table.schema.names else None
+
     def tracks_of(self, item: int) -> dict[int, dict[str, np.ndarray]]:
         """The detections of one item by track."""
         rows = self.tracks[int(self.source[item])].of(self.table["video_id"][item].as_py())
@@ -90,7 +103,7 @@ class Items:
         index = np.flatnonzero(keep)
         return Items(
             self.table.take(pa.array(index)), self.tracks, self.roots, self.source[index], self.label[index],
-            self.main_track[index], self.names, self.weights, self.faces,
+            self.main_track[index], self.num_frames[index], self.names, self.weights, self.faces,
         )  # fmt: skip
 
     @property
@@ -154,6 +167,7 @@ def load(sources: Sequence[Source], split: str, whole_if_unsplit: bool) -> Items
         source=np.concatenate(which) if which else np.zeros(0, np.int64),
         label=frame["label"].fillna(-1).to_numpy(np.int8),
         main_track=main,
+        num_frames=frame["num_frames"].fillna(0).to_numpy(np.int64),
         names=[s.manifest for s in sources],
         weights=[s.weight for s in sources],
         faces=[dict(read[s.manifest][0].meta.get("faces") or {}) for s in sources],

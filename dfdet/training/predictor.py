@@ -234,6 +234,7 @@ def _items(found: Sequence[Path], records: dict[str, dict[str, Any]], faces: dic
         roots=[Path()],
         source=np.zeros(len(table), np.int64),
         label=np.full(len(table), -1, np.int8),
+        num_frames=table["num_frames"].fillna(0).to_numpy(np.int64),
         main_track=np.array([-1 if v is None else v for v in arrow["main_track"].to_pylist()], np.int64),
         names=["predict"],
         weights=[None],

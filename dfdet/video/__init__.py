@@ -7,7 +7,8 @@ from dfdet.video.errors import ReadError
 from dfdet.video.media import Media, StreamFacts
 from dfdet.video.probe import probe
 from dfdet.video.pyav_reader import PyAVReader
-from dfdet.video.readers import ImageReader, Reader, open_reader
+from dfdet.video.readers import ImageReader, Reader, describe_choice, open_reader
+from dfdet.video.request import Region
 from dfdet.video.verdict import judge
 
 __all__ = [
@@ -17,7 +18,9 @@ __all__ = [
     "PyAVReader",
     "ReadError",
     "Reader",
+    "Region",
     "StreamFacts",
+    "describe_choice",
     "judge",
     "open_reader",
     "probe",

@@ -5,7 +5,7 @@ Only for files that :func:`dfdet.video.judge` has proven decord right for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from dfdet.video.errors import ReadError
 from dfdet.video.media import Media
-from dfdet.video.request import checked_picture, checked_request
+from dfdet.video.request import Region, checked_picture, checked_regions, checked_request, cut
 from dfdet.video.stream import crc32
 
 # get_batch goes through its indices one by one and keeps its place from call to call, so a batch in pieces is the same
@@ -35,6 +35,13 @@ class DecordReader:
         """See :meth:`dfdet.video.readers.Reader.frames`; fingerprints of the index are checked where they are met."""
         wanted = checked_request(path, indices, media)
         return self._read(path, wanted, media) if wanted else iter(())
+
+    def patches(
+        self, path: str | Path, regions: Mapping[int, Sequence[Region]], media: Media
+    ) -> Iterator[tuple[int, list[np.ndarray]]]:
+        """See :meth:`dfdet.video.readers.Reader.patches`; they are cut from whole frames."""
+        wanted = checked_regions(path, regions, media)
+        return ((index, cut(picture, wanted[index])) for index, picture in self.frames(path, wanted, media))
 
     def _read(self, path: str | Path, wanted: list[int], media: Media) -> Iterator[tuple[int, np.ndarray]]:
         prints = dict(zip(media.probe_frames, media.probe_crcs, strict=True))

@@ -11,7 +11,8 @@ from collections import deque
 
 from av.video.frame import VideoFrame
 
-from dfdet.video.stream import crc32, upright
+from dfdet.video.pixels import upright
+from dfdet.video.stream import crc32
 
 REACH = 3
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
@@ -98,6 +99,31 @@ class Media:
         if self.pts_start is None or self.pts_step is None:
             return None
         return self.pts_start + self.pts_step * np.arange(self.num_frames, dtype=np.int64)
+
+    @property
+    def timed(self) -> bool:
+        """Whether every frame has a time of its own, so that frames can be told by it."""
+        return self.pts is not None or (self.pts_start is not None and self.pts_step is not None)
+
+    def time_of(self, index: int) -> int:
+        """Presentation time of one frame, container ticks; for files that are ``timed``."""
+        if self.pts is not None:
+            return self.pts[index]
+        assert self.pts_start is not None
+        assert self.pts_step is not None
+        return self.pts_start + index * self.pts_step
+
+    def index_at(self, time: int | None) -> int | None:
+        """The frame that is shown exactly from ``time`` on; None where there is none."""
+        if time is None or not self.timed:
+            return None
+        if self.pts is not None:
+            place = bisect_left(self.pts, time)
+            return place if place < len(self.pts) and self.pts[place] == time else None
+        assert self.pts_start is not None
+        assert self.pts_step is not None
+        index, rest = divmod(time - self.pts_start, self.pts_step)
+        return index if rest == 0 and 0 <= index < self.num_frames else None
 
     def usable_runs(self) -> tuple[tuple[int, int], ...]:
         """``(start, stop)`` pairs of the frames that may be used; the whole file where nothing is damaged."""

@@ -19,7 +19,8 @@ from dfdet.video.damage import DamageLog, runs
 from dfdet.video.fingerprints import Fingerprints
 from dfdet.video.images import SUFFIXES, image_format, probe_image, unreadable
 from dfdet.video.media import Media, StreamFacts
-from dfdet.video.stream import emitted, opened, quarter_turns, told, upright
+from dfdet.video.pixels import upright
+from dfdet.video.stream import emitted, opened, quarter_turns, told
 
 _X264 = re.compile(rb"x264 - core (\d+)")
 

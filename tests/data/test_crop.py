@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from dfdet.data.crop import ARCFACE, PRESETS, CropSpec, apply, apply_region, crop_spec, plan
+from dfdet.data.crop import ARCFACE, apply, apply_region, plan
+from dfdet.data.crop_rule import PRESETS, CropSpec, crop_spec
 from dfdet.errors import UserError
 
 

@@ -36,7 +36,15 @@ FILLED = [s for s in SIZES if s["visits"] // s["world"] >= s["batch_size"] // s[
 def plan_of(visits, width, clips, batch_size, block, world, rank=0, seed=3, epoch=2):
     items = np.arange(visits * width).reshape(visits, width)
     return plan_epoch(
-        items, clips=clips, batch_size=batch_size, block=block, seed=seed, epoch=epoch, rank=rank, world=world
+        items,
+        np.zeros(visits, int),
+        clips=clips,
+        batch_size=batch_size,
+        block=block,
+        seed=seed,
+        epoch=epoch,
+        rank=rank,
+        world=world,
     )
 
 

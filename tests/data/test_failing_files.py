@@ -179,18 +179,23 @@ class Crashing(VisitMaker):
     victim = -1
     hangs = False
 
-    def __call__(self, visit):
+    def __call__(self, visit, out=None):
         items = visit.items if hasattr(visit, "items") else (visit.item,)
         if self.victim in items:
             if self.hangs:
                 time.sleep(1000)
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().__call__(visit)
+        return super().__call__(visit, out)
 
 
 def crashing(maker, victim, hangs=False):
     made = Crashing(
-        maker.items, maker.clip, maker.crop, maker.augment, seed=maker.seed, clips_per_visit=maker.clips_per_visit
+        maker.items,
+        maker.clip,
+        maker.crop,
+        maker.augment,
+        seed=maker.choose.seed,
+        clips_per_visit=maker.choose.clips_per_visit,
     )
     made.victim, made.hangs = victim, hangs
     return made

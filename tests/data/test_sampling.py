@@ -16,7 +16,7 @@ LABEL = np.concatenate([np.repeat([0, 1], [10, 30]), np.repeat([0, 1], [5, 5]), 
 
 def drawn(weights=(None, None, None), *, keep=slice(None), balance=True, total=60, epoch=0, seed=0):
     source, label = SOURCE[keep], LABEL[keep]
-    return source, label, draw(source, label, weights, balance=balance, total=total, epoch=epoch, seed=seed)
+    return source, label, draw(source, label, weights, balance=balance, total=total, epoch=epoch, seed=seed)[0]
 
 
 @pytest.mark.parametrize(("total", "shares"), [(10, [1, 1]), (7, [1, 1, 1]), (100, [0.3, 0.3, 0.4]), (1, [1, 2])])
@@ -51,7 +51,10 @@ def test_over_epochs_each_video_is_seen_equally_often_whatever_the_quota(quota):
     members = np.arange(100, 110)
     seen = Counter()
     for epoch in range(10):
-        seen.update(walk(members, quota, epoch, 5, "x").tolist())
+        drawn, laps = walk(members, quota, epoch, 5, "x")
+        for member, lap in zip(drawn.tolist(), laps.tolist(), strict=True):
+            assert lap == seen[member]
+            seen[member] += 1
         assert max(seen.values()) - min(seen[m] for m in members.tolist()) <= 1
     assert set(seen.values()) == {quota}
 

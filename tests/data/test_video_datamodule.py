@@ -18,7 +18,8 @@ from dfdet.data.clips import ClipSpec
 from dfdet.data.loader import TrainLoader
 from dfdet.data.module import CropOptions
 from dfdet.data.sources import MEDIA, Source
-from dfdet.data.visits import EvalVisit, TrainVisit, VisitMaker, tracks_of, usable_runs
+from dfdet.data.visits import VisitMaker
+from dfdet.data.wanted import EvalVisit, TrainVisit, tracks_of, usable_runs
 from dfdet.errors import UserError
 from dfdet.video import Media
 
@@ -168,13 +169,13 @@ class TestWhatIsVisited:
         data = module_of(train=Source(module_of().train_sources[0].manifest, where='method != "reenact"'))
         assert (data.items("train").label == 1).mean() < 0.45
         for epoch in range(3):
-            assert data.items("train").label[data.visits_of(epoch)[:, 0]].mean() == 0.5
+            assert data.items("train").label[data.visits_of(epoch)[0][:, 0]].mean() == 0.5
         labels = torch.cat([batch.label for batch in data.train_dataloader().batches(0)]).double()
         assert 0.35 < float(labels.mean()) < 0.65
 
     def test_as_they_come_if_asked_for(self, module_of):
         data = module_of(balance="none")
-        assert sorted(data.visits_of(0)[:, 0].tolist()) == list(range(len(data.items("train"))))
+        assert sorted(data.visits_of(0)[0][:, 0].tolist()) == list(range(len(data.items("train"))))
 
     def test_several_sources_by_weight_each_with_its_own_filter_and_root(self, module_of, tiny):
         path = str(tiny / "tiny.parquet")
@@ -186,7 +187,7 @@ class TestWhatIsVisited:
             epoch_visits=80,
         )
         items = data.items("train")
-        assert Counter(items.source[data.visits_of(0)[:, 0]].tolist()) == {0: 60, 1: 20}
+        assert Counter(items.source[data.visits_of(0)[0][:, 0]].tolist()) == {0: 60, 1: 20}
         batch = next(data.train_dataloader().batches(0))
         assert batch.errors == []
         assert {items.row(i, ["split"])["split"] for i in range(len(items))} == {"train", "val"}
@@ -222,17 +223,17 @@ class TestPairs:
             assert torch.equal(batch.clip[::2], batch.clip[1::2])
 
     def test_both_are_cut_by_the_track_of_the_original(self, data):
-        maker = data.maker("train")
-        for number, (fake, real) in enumerate(data.visits_of(0).tolist()):
+        maker = data.maker("train").choose
+        for number, (fake, real) in enumerate(data.visits_of(0)[0].tolist()):
             visit = TrainVisit((fake, real), number, 0, (0, 1, 2, 3))
-            for one, two in zip(maker._training(visit, fake), maker._training(visit, real), strict=True):
+            for one, two in zip(maker.training(visit, fake), maker.training(visit, real), strict=True):
                 assert one.frames.tolist() == two.frames.tolist()
                 assert one.crop.squares.tolist() == two.crop.squares.tolist()
-                assert one.key == two.key
+                assert one.draw == two.draw
 
     def test_frames_are_the_same_also_where_keyframes_and_tracks_differ(self, data):
         """The file of the fake was encoded with other keyframes, and its face was found later and in fewer frames."""
-        fake, real = data.visits_of(0)[0].tolist()
+        fake, real = data.visits_of(0)[0][0].tolist()
         items = data.items("train").take(np.isin(np.arange(len(data.items("train"))), [fake, real]))
         fake, real = int(np.flatnonzero(items.label == 1)[0]), int(np.flatnonzero(items.label == 0)[0])
         table = items.table.to_pandas()
@@ -244,10 +245,10 @@ class TestPairs:
         rows += [{**row(60, 5 * i), "video_id": name[real]} for i in range(60)]
         items.tracks = [frame_of(rows)]
         items.table = items.table.from_pandas(table, preserve_index=False)
-        maker = VisitMaker(items, ClipSpec(4), CropOptions().spec(32), data.augment, seed=0, clips_per_visit=4)
+        maker = VisitMaker(items, ClipSpec(4), CropOptions().spec(32), data.augment, seed=0, clips_per_visit=4).choose
         for number in range(30):
             visit = TrainVisit((fake, real), number, 0, (0, 1, 2, 3))
-            one, two = maker._training(visit, fake), maker._training(visit, real)
+            one, two = maker.training(visit, fake), maker.training(visit, real)
             assert [c.frames.tolist() for c in one] == [c.frames.tolist() for c in two]
             assert all(c.frames[-1] < 200 for c in one)
 
@@ -255,7 +256,7 @@ class TestPairs:
         path = str(tiny / "tiny.parquet")
         both = [Source(path, weight=3), Source(path, weight=1, split="val")]
         data = module_of(pairs=True, train=both, epoch_visits=40)
-        visits = data.visits_of(0)
+        visits, _ = data.visits_of(0)
         assert visits.shape == (40, 2)
         assert Counter(data.items("train").source[visits[:, 0]].tolist()) == {0: 30, 1: 10}
 
@@ -373,7 +374,7 @@ class TestReaders:
 
 
 def make_in_child(maker, visit, queue):
-    queue.put([(s.video.numpy(), s.frames, s.error) for s in maker(visit)])
+    queue.put([(s.pixels, s.frames, s.error) for s in maker(visit)])
 
 
 def test_a_visit_maker_can_be_sent_to_a_spawned_process_and_makes_the_same_clips_there(module_of):
@@ -387,7 +388,7 @@ def test_a_visit_maker_can_be_sent_to_a_spawned_process_and_makes_the_same_clips
     child.join(timeout=60)
     for ours, (video, frames, error) in zip(maker(visit), theirs, strict=True):
         assert error is None
-        assert (ours.video.numpy() == video).all()
+        assert (ours.pixels == video).all()
         assert (ours.frames == frames).all()
 
 
@@ -453,18 +454,20 @@ class TestMemory:
         assert "MiB" in said
 
     @pytest.mark.parametrize("pairs", [False, True])
-    def test_that_waits_stays_below_what_was_said(self, module_of, pairs):
+    def test_that_waits_stays_below_what_was_said(self, module_of, pairs, monkeypatch):
         data = module_of(pairs=pairs, epoch_visits=60, batch_size=4, block_visits=10)
         waiting = most = 0
-        maker = data.maker("train")
+        counted = data.maker("train")
+        make = counted.__call__
 
-        def counted(visit):
+        def count(visit, out=None):
             nonlocal waiting, most
-            made = maker(visit)
+            made = make(visit, out)
             waiting += len(made)
             most = max(most, waiting)
             return made
 
+        monkeypatch.setattr(VisitMaker, "__call__", lambda self, *given: count(*given))
         loader = TrainLoader(counted, data.plan, len(data.train_dataloader()), lambda: (0, 0), 0, False)
         for batch in loader:
             waiting -= len(batch)
