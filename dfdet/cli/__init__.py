@@ -17,6 +17,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("dfdet.cli.predict", "score any video, image or folder with a run's detector"),
     "models": ("dfdet.cli.models", "the detectors that --model knows by name"),
     "runs": ("dfdet.cli.runs", "the runs there are, and how far they came"),
+    "store": ("dfdet.cli.store", "crops that were decoded once: fill a store, look into it, check it, export crops"),
+    "bench": ("dfdet.cli.bench", "how fast this machine decodes, indexes and trains, beside what others do"),
     "doctor": ("dfdet.cli.doctor", "what this machine can do, and what to do about what is missing"),
 }
 

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dfdet.data.buffers import Buffers
+
 
 @dataclass
 class ClipSample:
@@ -97,11 +99,11 @@ class BatchBuilder:
 
     Args:
         size: B, clips in the batch.
-        pin_memory: Page-locked memory, so that a copy to a GPU can overlap with work.
+        buffers: Whence its memory comes.
     """
 
-    def __init__(self, size: int, pin_memory: bool = False) -> None:
-        self._pin = pin_memory
+    def __init__(self, size: int, buffers: Buffers) -> None:
+        self._buffers = buffers
         self._samples: list[ClipSample | None] = [None] * size
         self._pixels: Tensor | None = None
         self._left = size
@@ -115,7 +117,7 @@ class BatchBuilder:
         """Takes one clip; its pixels may be overwritten afterwards."""
         if self._pixels is None:
             shape = (len(self._samples), *sample.pixels.shape)
-            self._pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=self._pin)
+            self._pixels = self._buffers.take(shape)
         self._pixels.numpy()[row] = sample.pixels
         self._left -= self._samples[row] is None
         self._samples[row] = replace(sample, pixels=_NONE)
@@ -129,7 +131,7 @@ class BatchBuilder:
             name: torch.tensor([getattr(s, name) for s in samples], dtype=torch.int64)
             for name in ("label", "item", "track", "clip")
         }
-        rest = ClipBatch(
+        made = ClipBatch(
             video=self._pixels.permute(0, 1, 4, 2, 3),
             mask=torch.from_numpy(np.stack([s.mask for s in samples])),
             frames=torch.from_numpy(np.stack([s.frames for s in samples])),
@@ -138,12 +140,12 @@ class BatchBuilder:
             errors=[(s.item, s.error) for s in samples if s.error is not None],
             **integers,
         )
-        return rest.pin_memory() if self._pin else rest
+        return made.pin_memory() if self._buffers.pinned else made
 
 
-def collate(samples: Sequence[ClipSample], pin_memory: bool = False) -> ClipBatch:
+def collate(samples: Sequence[ClipSample]) -> ClipBatch:
     """Clips of equal shape as a batch."""
-    builder = BatchBuilder(len(samples), pin_memory)
+    builder = BatchBuilder(len(samples), Buffers())
     for row, sample in enumerate(samples):
         builder.put(row, sample)
     return builder.batch()

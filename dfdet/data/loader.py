@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from dfdet.data.batch import BatchBuilder, ClipBatch
+from dfdet.data.buffers import Buffers
 from dfdet.data.plan import EpochPlan
 from dfdet.data.visits import VisitMaker
 from dfdet.data.wanted import EvalVisit, TrainVisit
@@ -38,7 +39,8 @@ class TrainLoader:
         patience: float | None = None,
     ) -> None:
         self._plan_of, self._num_batches, self._position = plan_of, num_batches, position
-        self._maker, self._num_workers, self._pin, self._patience = maker, num_workers, pin_memory, patience
+        self._maker, self._num_workers, self._patience = maker, num_workers, patience
+        self._buffers = Buffers(pin_memory)
         self._workers: VisitWorkers | None = None
 
     def __len__(self) -> int:
@@ -68,7 +70,7 @@ class TrainLoader:
                 (visit, clips), samples = next(made)
                 for j, clip in enumerate(clips):
                     to, row = rows[(visit, clip)]
-                    builder = building.setdefault(to, BatchBuilder(plan.batch_size, self._pin))
+                    builder = building.setdefault(to, BatchBuilder(plan.batch_size, self._buffers))
                     for k in range(width):
                         builder.put(row + k, samples[j * width + k])
             yield building.pop(batch).batch()
@@ -105,7 +107,8 @@ class EvalLoader:
         pin_memory: bool,
         patience: float | None = None,
     ) -> None:
-        self._maker, self._visits, self._batch_size, self._pin = maker, visits, batch_size, pin_memory
+        self._maker, self._visits, self._batch_size = maker, visits, batch_size
+        self._buffers = Buffers(pin_memory)
         self._num_workers, self._patience = num_workers, patience
         self._workers: VisitWorkers | None = None
         self._clips = sum(len(visit.clips) for visit in visits)
@@ -119,7 +122,7 @@ class EvalLoader:
             common = int(np.median([len(visit.clips) for visit in self._visits])) if self._visits else 1
             self._workers = VisitWorkers(self._maker, self._num_workers, common, self._patience)
         left = self._clips
-        builder = BatchBuilder(min(self._batch_size, left), self._pin)
+        builder = BatchBuilder(min(self._batch_size, left), self._buffers)
         row = 0
         for samples in self._workers.clips(self._visits):
             for sample in samples:
@@ -127,4 +130,4 @@ class EvalLoader:
                 row, left = row + 1, left - 1
                 if builder.full:
                     yield builder.batch()
-                    builder, row = BatchBuilder(min(self._batch_size, left), self._pin), 0
+                    builder, row = BatchBuilder(min(self._batch_size, left), self._buffers), 0

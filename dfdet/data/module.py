@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +24,7 @@ from dfdet.data.wanted import EvalVisit, tracks_of, usable_runs
 from dfdet.data.workers import PREFETCH
 from dfdet.errors import UserError
 from dfdet.store import CropStore, StoreSpec
-from dfdet.video import Media
+from dfdet.video import Media, describe_choice
 
 Stage = Literal["train", "val", "test"]
 STORED_POOL = 16  # clips a track that a crop store holds, where data.clip_pool does not say
@@ -56,7 +57,7 @@ class VideoDataModule(LightningDataModule):
         epoch_visits: Visits an epoch; None: one a video.
         block_visits: Visits that are mixed with each other; more mixes better and holds more clips in memory.
         num_workers: Processes that decode; None: the processors, at most 8.
-        reader: ``auto`` obeys the index; ``decord`` or ``pyav`` insist.
+        reader: ``auto`` takes the fastest reader that is exact for the file; ``decord`` or ``pyav`` insist.
         seed: Seed of all draws; taken from seed_everything.
     """
 
@@ -326,7 +327,8 @@ class VideoDataModule(LightningDataModule):
         real, fake = int((items.label == 0).sum()), int((items.label == 1).sum())
         console.say(
             f"training on {real} real and {fake} fake videos; {self._num_visits} visits an epoch, "
-            f"{self.workers} loader workers, at most {self.block_bytes / 2**20:.0f} MiB of clips waiting"
+            f"{self.workers} loader workers, at most {self.block_bytes / 2**20:.0f} MiB of clips waiting; "
+            f"read by {self._readers(items)}"
         )
         store = self.store()
         if store is not None:
@@ -336,6 +338,14 @@ class VideoDataModule(LightningDataModule):
                 f"crop store {store.path}: {len(store)} clips are there; training and validation have at most {whole}, "
                 f"{store.bytes_for(whole) / 1e9:.2f} GB"
             )
+
+    def _readers(self, items: Items) -> str:
+        """Which readers the files of training will be read by: ``pyav 28, image 3``."""
+        chosen: Counter[str] = Counter()
+        for _, alike in items.table.select(["kind", "reader"]).to_pandas().groupby(["kind", "reader"], dropna=False):
+            media = Media.from_row(items.row(int(alike.index[0]), MEDIA))
+            chosen[describe_choice(self.reader, media)] += len(alike)
+        return ", ".join(f"{name} {count}" for name, count in chosen.most_common())
 
     def stored_clips(self) -> int:
         """How many clips training and validation have in a crop store, at most."""

@@ -15,7 +15,7 @@ import numpy as np
 from dfdet.data.augment import Augment
 from dfdet.data.batch import ClipSample
 from dfdet.data.clips import ClipSpec
-from dfdet.data.crop import Region, apply_region
+from dfdet.data.crop import apply_region
 from dfdet.data.crop_rule import CropSpec
 from dfdet.data.keeping import Keeper, Unchanged
 from dfdet.data.sources import Items
@@ -23,7 +23,7 @@ from dfdet.data.wanted import Chooser, EvalVisit, TrainVisit, Visit, Wanted, cli
 from dfdet.errors import UserError
 from dfdet.manifest import Tracks
 from dfdet.store import CropStore
-from dfdet.video import ReadError, open_reader
+from dfdet.video import ReadError, Region, open_reader
 from dfdet.video.readers import Choice
 
 # what a visit may take before it is given up: far above the slowest exact pass (a 1080p frame decodes in 10 to 20 ms)

@@ -82,7 +82,7 @@ def open_reader(choice: Choice, media: Media, path: str | Path = "") -> Reader:
     That is PyAV's pass for every video and every visit, so that ``auto`` and ``pyav`` read alike. Over files of 480p to
     1080p with a keyframe every 1, 12, 30 or 250 frames (H.264 4:2:0 and 4:4:4, HEVC, VP9, MPEG-4 Part 2), for 1, 16 or
     32 frames a clip and 1 to 8 clips a visit, decord in the way that is exact for the file took 1.1 to 7 times the CPU
-    time of the pass where it read a visit in one batch, and 1.1 to 20 times where it was opened for each clip. It
+    time of the pass where it read a visit in one batch, and 1.1 to 21 times where it was opened for each clip. It
     converts whole frames, all of them from the keyframe on, and decodes what nobody references.
 
     Args:

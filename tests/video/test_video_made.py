@@ -92,7 +92,7 @@ def test_444_of_an_old_x264_forces_decord_to_begin_at_frame_0_whatever_the_proof
     old = replace(found, stream=replace(found.stream, x264_core=148))
     verdict = judge(path, old)
     assert verdict.reader == "decord0"
-    assert open_reader("auto", verdict).first_frame
+    assert open_reader("decord", verdict).first_frame
 
 
 def test_without_decord_pyav_reads_everything(sound, monkeypatch):
@@ -230,7 +230,7 @@ def test_decord_is_refused_where_it_was_not_proven(media):
         open_reader("decord", other, "x.mp4")
     assert isinstance(open_reader("auto", other), PyAVReader)
     assert isinstance(open_reader("pyav", media), PyAVReader)
-    assert isinstance(open_reader("auto", media), DecordReader)
+    assert isinstance(open_reader("decord", media), DecordReader)
     with pytest.raises(ReadError, match="no verdict"):
         open_reader("auto", Media(num_frames=3))
 
