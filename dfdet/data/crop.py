@@ -242,9 +242,9 @@ def _resize(image: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
     if side < size:
         return np.asarray(cv2.resize(image, (size, size), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
     # OpenCV's area filter takes four times as long where the factor is no whole number
-    whole = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+    whole = torch.from_numpy(np.ascontiguousarray(image))[None].permute(0, 3, 1, 2)
     shrunk = F.interpolate(whole, (size, size), mode="bilinear", antialias=True)
-    return np.ascontiguousarray(shrunk[0].permute(1, 2, 0).numpy())
+    return np.ascontiguousarray(shrunk.permute(0, 2, 3, 1)[0].numpy())
 
 
 def _overlap(low: int, high: int, length: int, mirrored: bool = False) -> tuple[int, int]:

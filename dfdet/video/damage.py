@@ -49,7 +49,9 @@ class DamageLog:
         """Bool (frames,): neither flagged, nor of another size, nor resting on anything damaged."""
         positions = np.asarray(self.positions, np.int64)
         good = np.ones(len(positions), bool)
-        for spot in {*self.errors, *(self.positions[i] for i in self.corrupt)}:
+        # a hole often begins in the packet before the one that fails, which decodes to whatever lay in memory
+        failed = {max(spot - 1, 0) for spot in self.errors}
+        for spot in {*failed, *(self.positions[i] for i in self.corrupt)}:
             rests = positions >= spot
             # a keyframe ends the damage for itself and all that is both stored and shown after it
             key = next((k for k in self.keys if positions[k] > spot and k not in self.corrupt), None)

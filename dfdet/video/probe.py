@@ -20,7 +20,7 @@ from dfdet.video.fingerprints import Fingerprints
 from dfdet.video.images import SUFFIXES, image_format, probe_image, unreadable
 from dfdet.video.media import Media, StreamFacts
 from dfdet.video.pixels import upright
-from dfdet.video.stream import emitted, opened, quarter_turns, told
+from dfdet.video.stream import emitted, no_stream, opened, quarter_turns, told
 
 _X264 = re.compile(rb"x264 - core (\d+)")
 
@@ -73,7 +73,7 @@ def _probe_video(path: Path, kind: str, hand_over: _HandOver) -> Media:
         except (av.error.FFmpegError, OSError, ValueError) as error:
             return unreadable(kind, told(error))
         if stream is None:
-            return unreadable(kind, "the file has no video stream")
+            return unreadable(kind, no_stream(container))
         return _Pass(container, stream).run(hand_over)
 
 

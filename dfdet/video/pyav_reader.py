@@ -23,7 +23,7 @@ from dfdet.video.errors import ReadError
 from dfdet.video.media import Media
 from dfdet.video.pixels import Pixels
 from dfdet.video.request import Region, check_size, checked_regions, checked_request
-from dfdet.video.stream import emitted, opened, told
+from dfdet.video.stream import emitted, no_stream, opened, told
 
 # Codecs that know headers from pictures, and pictures that nobody references from others: their decoders can be told to
 # pass over what is not wanted, and what then comes out is the same (decode.md §2b). Others gain next to nothing.
@@ -74,7 +74,7 @@ def _read(
                     if stream is None and quick:
                         raise _MistrustError
                     if stream is None:
-                        raise ReadError(path, "the file has no video stream")
+                        raise ReadError(path, no_stream(container))
                     for index, frame in run(container, stream, wanted, media):
                         size = (frame.width, frame.height)
                         check_size(path, *(size if media.rotation % 180 == 0 else size[::-1]), media)
@@ -93,8 +93,17 @@ def _read(
 def _counted(
     container: InputContainer, stream: VideoStream, wanted: deque[int], media: Media
 ) -> Iterator[tuple[int, VideoFrame]]:
-    """Decodes from the start, as the index did, and counts. ``wanted`` shrinks while the caller iterates."""
-    for index, frame in enumerate(emitted(container, stream, lambda packet: None, lambda: None)):
+    """Decodes from the start, as the index did, and counts. ``wanted`` shrinks while the caller iterates.
+
+    Raises:
+        ReadError: A packet of a sound file does not decode: all that follows would be counted wrong.
+    """
+
+    def on_error() -> None:
+        if media.status == "ok":
+            raise ReadError(container.name, "a packet does not decode that did when the file was indexed")
+
+    for index, frame in enumerate(emitted(container, stream, lambda packet: None, on_error)):
         if index == wanted[0]:
             yield index, frame
             if not wanted:

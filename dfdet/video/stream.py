@@ -30,7 +30,7 @@ def opened(path: str | Path, quick: bool = False) -> Iterator[tuple[InputContain
             does not know by how many frames the decoder lags where the stream does not say.
 
     Yields:
-        The container and the stream, which is None where the file has no video.
+        The container and the stream, which is None where the file has no video that FFmpeg can decode.
 
     Raises:
         av.error.FFmpegError: If the file cannot be opened.
@@ -49,12 +49,18 @@ def opened(path: str | Path, quick: bool = False) -> Iterator[tuple[InputContain
 
 def _video_stream(container: InputContainer) -> VideoStream | None:
     """FFmpeg's best video stream, but a still picture attached to audio only where there is nothing else."""
-    streams = list(container.streams.video)
+    # FFmpeg has no decoder for those without a context
+    streams = [s for s in container.streams.video if s.codec_context is not None]
     moving = [s for s in streams if not s.disposition & Disposition.attached_pic]
     best = container.streams.best("video") if streams else None
-    if best in moving or not moving:
+    if best in streams and (best in moving or not moving):
         return cast("VideoStream | None", best)
-    return moving[0]
+    return next(iter(moving or streams), None)
+
+
+def no_stream(container: InputContainer) -> str:
+    """Why :func:`opened` found no stream, in words."""
+    return "FFmpeg has no decoder for its video stream" if container.streams.video else "the file has no video stream"
 
 
 def emitted(
@@ -70,12 +76,17 @@ def emitted(
         stream: Its video stream.
         on_packet: Called with each packet before it is decoded.
         on_error: Called when a packet does not decode, or the demuxer gives up; what it raises ends the decoding.
+
+    Raises:
+        MemoryError: There is no memory: that says nothing about the file.
     """
     packets = container.demux(stream)
     while True:
         try:
             packet = next(packets, None)
-        except av.error.FFmpegError:
+        except av.error.FFmpegError as error:
+            if isinstance(error, MemoryError):
+                raise
             on_error()
             yield from _drained(stream)
             return
@@ -85,7 +96,9 @@ def emitted(
             on_packet(packet)
         try:
             frames = packet.decode()
-        except av.error.FFmpegError:
+        except av.error.FFmpegError as error:
+            if isinstance(error, MemoryError):
+                raise
             on_error()
             continue
         yield from (frame for frame in frames if isinstance(frame, VideoFrame))

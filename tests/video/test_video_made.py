@@ -7,6 +7,7 @@ import shutil
 import zlib
 from dataclasses import replace
 
+import av
 import cv2
 import numpy as np
 import pandas as pd
@@ -14,6 +15,8 @@ import pytest
 
 from dfdet import manifest
 from dfdet.video import DecordReader, ImageReader, Media, PyAVReader, ReadError, judge, open_reader, probe
+from dfdet.video.damage import DamageLog
+from dfdet.video.stream import emitted
 
 
 @pytest.fixture(scope="module")
@@ -250,3 +253,64 @@ def test_the_record_survives_the_manifest(tmp_path, media, make_video):
 def test_a_read_error_passes_between_processes():
     error = pickle.loads(pickle.dumps(ReadError("a/b.mp4", "why\nnot")))
     assert (str(error), error.path, error.reason) == ("a/b.mp4: why not", "a/b.mp4", "why not")
+
+
+def test_a_codec_without_a_decoder_is_a_reason(sound, tmp_path):
+    path = tmp_path / "unknown.mp4"
+    path.write_bytes(sound.read_bytes().replace(b"avc1", b"avXX"))
+    found = probe(path)
+    assert (found.status, found.reason) == ("unreadable", "FFmpeg has no decoder for its video stream")
+
+
+def test_a_file_whose_codec_was_changed_after_indexing_is_a_reason(sound, media, tmp_path):
+    path = tmp_path / "unknown.mp4"
+    path.write_bytes(sound.read_bytes().replace(b"avc1", b"avXX"))
+    with pytest.raises(ReadError, match="no decoder"):
+        list(PyAVReader().frames(path, [0], media))
+
+
+class Packets:
+    """Stands for a container whose packets fail as libav would."""
+
+    def __init__(self, error):
+        self.size, self.error = 1, error
+
+    def demux(self, stream):
+        return iter([self])
+
+    def decode(self):
+        raise self.error
+
+
+def test_a_packet_of_a_sound_file_that_fails_now_is_no_reason_to_miscount(sound, media, tmp_path):
+    damaged = tmp_path / "damaged.mp4"
+    data = bytearray(sound.read_bytes())
+    place = data.index(b"mdat") + (len(data) - data.index(b"mdat")) // 3
+    data[place : place + 1500] = bytes(1500)
+    damaged.write_bytes(data)
+    assert "do not decode" in probe(damaged).reason
+    untimed = replace(media, pts_start=None, pts_step=None, pts=None)
+    with pytest.raises(ReadError, match="did when the file was indexed"):
+        list(PyAVReader().frames(damaged, [59], untimed))
+
+
+def test_too_little_memory_is_not_called_damage():
+    called = []
+    packets = Packets(av.error.MemoryError(12, "Cannot allocate memory"))
+    with pytest.raises(MemoryError):
+        list(emitted(packets, None, lambda packet: None, lambda: called.append(1)))
+    packets = Packets(av.error.InvalidDataError(1, "Invalid data"))
+    assert list(emitted(packets, None, lambda packet: None, lambda: called.append(1))) == []
+    assert called == [1]
+
+
+def test_the_packet_before_a_hole_is_not_trusted_and_a_keyframe_ends_the_damage():
+    log = DamageLog()
+    for pts in range(12):
+        log.packet(pts)
+        if pts == 5:
+            log.error()
+        else:
+            log.frame(pts, is_key=pts in (0, 8), is_corrupt=False, is_resized=False)
+    shown = [pts for pts in range(12) if pts != 5]
+    assert [pts for pts, good in zip(shown, log.usable(), strict=True) if good] == [0, 1, 2, 3, 8, 9, 10, 11]
