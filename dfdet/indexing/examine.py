@@ -89,8 +89,8 @@ def verdict(task: Task, media: Media) -> dict[str, Any]:
     """The reader that was proven right for the file; may hang, so the caller keeps a clock."""
     if media.status not in USABLE or media.kind == "image":
         return {"reader": media.reader, "reader_reason": media.reader_reason}
-    judged = judge(task.path, media)
-    return {"reader": judged.reader, "reader_reason": judged.reader_reason}
+    judged = judge(task.path, media).to_row()
+    return {name: judged[name] for name in ("reader", "reader_reason", "pts_start", "pts_step", "pts")}
 
 
 def _plain(values: list[Any]) -> list[Any]:

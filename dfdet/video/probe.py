@@ -117,6 +117,8 @@ class _Pass:
             self.x264_core = int(found[1])
         pts = packet.pts
         self.log.packet(pts)
+        if packet.is_corrupt:  # the demuxer missed a part of it
+            self.log.error()
         self.discarded += packet.is_discard
         if packet.is_keyframe:
             self.key_packets += 1

@@ -126,7 +126,7 @@ def _timed(
             if key > 0:
                 container.seek(media.time_of(key), stream=stream)
             yield from _stretch(container, stream, key, goals, media)
-    except av.error.FFmpegError as error:
+    except (av.error.FFmpegError, IndexError) as error:
         raise _MistrustError from error
 
 

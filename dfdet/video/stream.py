@@ -16,6 +16,8 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+_PLENTY = 1 << 26  # bytes that one picture and its decoder may need
+
 
 @contextmanager
 def opened(path: str | Path, quick: bool = False) -> Iterator[tuple[InputContainer, VideoStream | None]]:
@@ -38,7 +40,8 @@ def opened(path: str | Path, quick: bool = False) -> Iterator[tuple[InputContain
     av.logging.set_level(av.logging.PANIC)
     # they are for FFmpeg's own look at the streams; the stream's decoder below does not inherit them
     options = {"skip_frame": "all", "analyzeduration": "100000"} if quick else None
-    with av.open(str(path), options=options) as container:
+    # titles in other codes than UTF-8 are no fault of the pictures
+    with av.open(str(path), options=options, metadata_errors="replace") as container:
         stream = _video_stream(container)
         if stream is not None:
             # several threads change what comes out of damaged files (reference: decode.md §7.4), and save no CPU
@@ -84,8 +87,8 @@ def emitted(
     while True:
         try:
             packet = next(packets, None)
-        except av.error.FFmpegError as error:
-            if isinstance(error, MemoryError):
+        except (av.error.FFmpegError, IndexError) as error:  # IndexError: of a stream that begins in mid-file
+            if _starved(error):
                 raise
             on_error()
             yield from _drained(stream)
@@ -97,11 +100,22 @@ def emitted(
         try:
             frames = packet.decode()
         except av.error.FFmpegError as error:
-            if isinstance(error, MemoryError):
+            if _starved(error):
                 raise
             on_error()
             continue
         yield from (frame for frame in frames if isinstance(frame, VideoFrame))
+
+
+def _starved(error: Exception) -> bool:
+    """Whether there is no memory. FFmpeg says so, too, of a damaged header that claims a picture of gigabytes."""
+    if not isinstance(error, MemoryError):
+        return False
+    try:
+        bytearray(_PLENTY)
+    except MemoryError:
+        return True
+    return False
 
 
 def _drained(stream: VideoStream) -> list[VideoFrame]:

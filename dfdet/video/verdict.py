@@ -18,6 +18,7 @@ from dfdet.video.decord_reader import open_decord, read_batch
 from dfdet.video.errors import ReadError
 from dfdet.video.fingerprints import REACH
 from dfdet.video.media import Media, StreamFacts
+from dfdet.video.pyav_reader import PyAVReader
 from dfdet.video.stream import crc32
 
 # FFmpeg decodes 4:4:4 of x264 before this build in another way, and knows the build from packet 0 only
@@ -26,7 +27,7 @@ _CONTAINERS = ("mov,mp4", "matroska", "avi")
 
 
 def judge(path: str | Path, media: Media) -> Media:
-    """Fills in ``reader`` and ``reader_reason``.
+    """Fills in ``reader`` and ``reader_reason``; takes ``pts`` away where going by them leads to other frames.
 
     **decord may hang** for ever, with the GIL free but deaf to python signal handlers: call this in a child process
     that a watchdog kills, and record ``pyav`` for a file that it had to kill over. Everything on which decord was seen
@@ -47,6 +48,9 @@ def judge(path: str | Path, media: Media) -> Media:
         return media
     if media.stream is None:
         raise ValueError("judge() needs the Media that probe() returned, not one read from a manifest")
+    if not _seeks_right(path, media):
+        why = "a seek leads to other frames: it is decoded from its start"
+        return replace(media, reader="pyav", reader_reason=why, pts_start=None, pts_step=None, pts=None)
     refusal = _refusal(media, media.stream)
     if refusal is not None:
         return replace(media, reader="pyav", reader_reason=refusal)
@@ -54,6 +58,25 @@ def judge(path: str | Path, media: Media) -> Media:
         return _proven(path, media, media.stream)
     except ReadError as error:
         return replace(media, reader="pyav", reader_reason=error.reason)
+
+
+def _seeks_right(path: str | Path, media: Media) -> bool:
+    """Whether PyAV's reader, which goes by times, returns the index's frames behind the second and last keyframe.
+
+    FFmpeg finds no fault in some damaged AVI, whose own tables still count the frames that are gone.
+    """
+    inner = [key for key in media.keyframes if key > 0]
+    if media.status != "ok" or not media.timed or not inner:
+        return True
+    prints = dict(zip(media.probe_frames, media.probe_crcs, strict=True))
+    for key in dict.fromkeys((inner[0], inner[-1])):
+        behind = [i for i in media.probe_frames if key <= i <= key + REACH]
+        try:
+            if any(crc32(picture) != prints[i] for i, picture in PyAVReader().frames(path, behind, media)):
+                return False
+        except ReadError:
+            return False
+    return True
 
 
 def _proven(path: str | Path, media: Media, facts: StreamFacts) -> Media:

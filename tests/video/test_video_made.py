@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from dfdet import manifest
-from dfdet.video import DecordReader, ImageReader, Media, PyAVReader, ReadError, judge, open_reader, probe
+from dfdet.video import DecordReader, ImageReader, Media, PyAVReader, ReadError, judge, open_reader, probe, stream
 from dfdet.video.damage import DamageLog
 from dfdet.video.stream import emitted
 
@@ -294,14 +294,39 @@ def test_a_packet_of_a_sound_file_that_fails_now_is_no_reason_to_miscount(sound,
         list(PyAVReader().frames(damaged, [59], untimed))
 
 
-def test_too_little_memory_is_not_called_damage():
+def test_too_little_memory_is_not_called_damage_but_a_header_that_asks_for_too_much_is(monkeypatch):
     called = []
-    packets = Packets(av.error.MemoryError(12, "Cannot allocate memory"))
-    with pytest.raises(MemoryError):
-        list(emitted(packets, None, lambda packet: None, lambda: called.append(1)))
-    packets = Packets(av.error.InvalidDataError(1, "Invalid data"))
-    assert list(emitted(packets, None, lambda packet: None, lambda: called.append(1))) == []
+
+    def frames():
+        packets = Packets(av.error.MemoryError(12, "Cannot allocate memory"))
+        return list(emitted(packets, None, lambda packet: None, lambda: called.append(1)))
+
+    assert frames() == []
     assert called == [1]
+    monkeypatch.setattr(stream, "_PLENTY", 1 << 60)
+    with pytest.raises(MemoryError):
+        frames()
+
+
+def test_a_file_whose_seeks_lead_elsewhere_is_decoded_from_its_start(sound):
+    found = probe(sound)
+    shifted = tuple(crc ^ (index > 30) for index, crc in zip(found.probe_frames, found.probe_crcs, strict=True))
+    judged = judge(sound, replace(found, probe_crcs=shifted))
+    assert (judged.reader, judged.timed) == ("pyav", False)
+    assert "decoded from its start" in judged.reader_reason
+
+
+def test_a_title_that_is_not_utf8_is_no_fault(make_video, tmp_path):
+    path = tmp_path / "titled.mkv"
+    with av.open(str(path), "w") as out, av.open(str(make_video("plain.mp4"))) as source:
+        out.metadata["title"] = "Tetitle"
+        chosen = out.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.size:
+                packet.stream = chosen
+                out.mux(packet)
+    path.write_bytes(path.read_bytes().replace(b"Tetitle", b"T\xe9title"))
+    assert probe(path).status == "ok"
 
 
 def test_the_packet_before_a_hole_is_not_trusted_and_a_keyframe_ends_the_damage():
