@@ -8,20 +8,23 @@ import signal
 import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from dfdet.errors import UserError
-from dfdet.indexing.examine import Task, examine, size_of, verdict
+from dfdet.indexing.examine import Beat, Task, examine, size_of, verdict
 
 # A child beats at every sampled frame; between two beats lie five decoded frames and one detection, so a silence
 # this long is a hang. Reading the readers' verdict has no beat: it gets this, or twenty times the decoding.
 SILENCE = 120.0
 VERDICT_FLOOR, VERDICT_FACTOR = 20.0, 20.0
 BEAT_EVERY = 1.0
+# A child that dies at a file may have been killed for what another process did (out of memory, a user's kill): the file
+# is at fault when it has happened this often. Before a child has begun it is never the file's fault.
+TRIES, STARTS = 3, 10
 
 
 def processors() -> int:
@@ -62,31 +65,46 @@ def _child(pipe: Connection) -> None:
             last = time.monotonic()
             pipe.send(("beat", None))
 
-    while True:
-        try:
-            task = pipe.recv()
-        except EOFError:  # the parent has closed its end: no more work, or it is gone
-            return
-        started = time.monotonic()
-        try:
-            record, media = examine(task, beat)
-            pipe.send(("examined", (record, time.monotonic() - started)))
-            pipe.send(("verdict", verdict(task, media)))
-        except UserError as error:  # a face model that cannot be loaded is no fault of the file
-            pipe.send(("refused", (error.what, error.hint)))
-        except Exception as error:  # noqa: BLE001 - a file that trips one of the libraries costs itself only
-            pipe.send(("failed", f"{type(error).__name__}: {error}"))
+    # the parent has closed its end, no more work; or it was killed, and there is nobody to speak to
+    with suppress(EOFError, OSError):
+        while True:
+            _work(pipe.recv(), pipe, beat)
+
+
+def _work(task: Task, pipe: Connection, beat: Beat) -> None:
+    """Tells the parent what :func:`_listen` understands of one file."""
+    pipe.send(("begun", None))
+    started = time.monotonic()
+    try:
+        record, media = examine(task, beat)
+        pipe.send(("examined", (record, time.monotonic() - started)))
+        pipe.send(("verdict", verdict(task, media)))
+    except UserError as error:  # a face model that cannot be loaded is no fault of the file
+        pipe.send(("refused", (error.what, error.hint)))
+    except MemoryError:
+        pipe.send(("starved", None))
+    except Exception as error:  # noqa: BLE001 - a file that trips one of the libraries costs itself only
+        pipe.send(("failed", f"{type(error).__name__}: {error}"))
 
 
 @dataclass
 class _Worker:
-    """One child, the task it is at, what it has said of it, and when it must have spoken again."""
+    """One child, the task it is at, what it has said of it, and when it must have spoken again.
+
+    Attributes:
+        begun: Whether the child has said that it is at the task.
+        tries: Children that died at the task.
+        starts: Children that were started one after the other and did not come to a task.
+    """
 
     context: Any
     process: Any = None
     pipe: Any = None
     task: Task | None = None
     record: dict[str, Any] | None = None
+    begun: bool = False
+    tries: int = 0
+    starts: int = 0
     deadline: float = field(default=float("inf"))
 
     def start(self) -> None:
@@ -97,14 +115,20 @@ class _Worker:
         theirs.close()
 
     def give(self, task: Task) -> None:
-        self.task, self.record = task, None
+        self.task, self.tries = task, 0
+        self.send()
+
+    def send(self) -> None:
+        """Sends the child its task, from the beginning."""
+        self.record, self.begun = None, False
         self.deadline = time.monotonic() + SILENCE
-        try:
-            self.pipe.send(task)
-        except OSError:  # it died between two files: nobody's fault
-            self.stop()
-            self.start()
-            self.pipe.send(task)
+        with suppress(OSError):  # it died between two files: that is seen when it is listened to
+            self.pipe.send(self.task)
+
+    def restart(self) -> None:
+        """A new child takes the place of one that hung or died."""
+        self.stop()
+        self.start()
 
     def stop(self) -> None:
         if self.process is not None and self.process.pid is not None:
@@ -116,8 +140,12 @@ class _Worker:
 def run(tasks: Sequence[Task], workers: int) -> Generator[tuple[Task, dict[str, Any]], None, None]:
     """Yields (task, record) as files are finished, in no fixed order.
 
-    A record is what :func:`dfdet.indexing.examine.examine` returns, completed by the verdict. Where a child hangs or
-    dies while decoding, the file is ``unreadable``; where it does so while decord is tried, decord is not used for it.
+    A record is what :func:`dfdet.indexing.examine.examine` returns, completed by the verdict. Where a child hangs while
+    decoding, or dies each time, the file is ``unreadable``; where it does so while decord is tried, decord is not used
+    for it.
+
+    Raises:
+        UserError: If a face model cannot be loaded, or children die before they begin.
     """
     context = mp.get_context("spawn")
     left = list(reversed(tasks))
@@ -153,14 +181,23 @@ def _listen(worker: _Worker) -> tuple[Task, dict[str, Any]] | None:
     assert worker.task is not None
     task = worker.task
     if not worker.pipe.poll():
-        return task, _restarted(worker, "hung")  # without the seconds: two runs are equal byte for byte
+        # without the seconds: two runs are equal byte for byte
+        return _given_up(worker, "hung") if worker.begun else _started_again(worker, "hang")
     try:
         kind, content = worker.pipe.recv()
     except (EOFError, OSError):  # OSError: it died in the middle of a message
         worker.process.join()
-        return task, _restarted(worker, f"ended the process that read it (exit code {worker.process.exitcode})")
+        code = worker.process.exitcode
+        if not worker.begun:
+            return _started_again(worker, f"die with exit code {code}")
+        return _tried(worker, f"ended the process that read it (exit code {code})")
+    if kind == "begun":
+        worker.begun, worker.starts = True, 0
+        return None
     if kind == "refused":
         raise UserError(*content)
+    if kind == "starved":
+        return _tried(worker, "ran out of memory")
     if kind == "failed":
         return task, _ended(worker, f"failed ({' '.join(content.split())})")
     if kind == "beat":
@@ -175,11 +212,39 @@ def _listen(worker: _Worker) -> tuple[Task, dict[str, Any]] | None:
     return task, worker.record
 
 
-def _restarted(worker: _Worker, how: str) -> dict[str, Any]:
-    """A new child takes the place of one that hung or died."""
-    worker.stop()
-    worker.start()
-    return _ended(worker, how)
+def _started_again(worker: _Worker, how: str) -> tuple[Task, dict[str, Any]] | None:
+    """A new child takes the place of one that never came to its file; nothing is finished by that.
+
+    Raises:
+        UserError: If none of many does.
+    """
+    worker.starts += 1
+    if worker.starts >= STARTS:
+        raise UserError(
+            f"the processes that are to read files {how} before they begin",
+            "is there memory enough? Fewer --workers need less",
+        )
+    worker.restart()
+    worker.send()
+    return None
+
+
+def _tried(worker: _Worker, how: str) -> tuple[Task, dict[str, Any]] | None:
+    """A new child tries the file again, unless that has been done often enough."""
+    worker.tries += 1
+    if worker.tries >= TRIES:
+        return _given_up(worker, how)
+    worker.restart()
+    worker.send()
+    return None
+
+
+def _given_up(worker: _Worker, how: str) -> tuple[Task, dict[str, Any]]:
+    """What is known of a file on which no child came to an end, and a new child for the next one."""
+    assert worker.task is not None
+    record = _ended(worker, how)
+    worker.restart()
+    return worker.task, record
 
 
 def _ended(worker: _Worker, how: str) -> dict[str, Any]:
@@ -187,7 +252,9 @@ def _ended(worker: _Worker, how: str) -> dict[str, Any]:
     assert worker.task is not None
     record = worker.record
     if record is not None:
-        record["row"] |= {"reader": "pyav", "reader_reason": f"decord {how}"}
+        # its seeks may not have been proven either: it is decoded from its start
+        unproven = {"pts_start": None, "pts_step": None, "pts": None}
+        record["row"] |= {"reader": "pyav", "reader_reason": f"decord {how}", **unproven}
         return record
     reason = f"decoding {how}"
     row = {"num_frames": 0, "reader": "none", "reader_reason": reason, "status": "unreadable", "reason": reason}

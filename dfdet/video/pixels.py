@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
+import cv2
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
@@ -28,6 +29,8 @@ _SHIFTS = {
     "yuv444p": (0, 0),
     "yuvj444p": (0, 0),
 }
+# To planes and merged, these take half the time of swscale's way to interleaved RGB, for the same bits.
+_PLANAR = frozenset({"yuv444p", "yuvj444p"})
 # Regions that cover more of a frame than this are cut from the whole of it.
 _MOST = 0.5
 
@@ -84,7 +87,11 @@ class Pixels:
 
     def _rgb(self, frame: VideoFrame) -> np.ndarray:
         # swscale starts a thread a core unless told otherwise: twice the CPU time for the same bits
-        return self._converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+        if frame.format.name not in _PLANAR:
+            return self._converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+        planes = self._converter.reformat(frame, format="gbrp", threads=1)
+        green, blue, red = (_lines(plane)[: frame.height, : frame.width] for plane in planes.planes)
+        return np.asarray(cv2.merge([red, green, blue]), dtype=np.uint8)
 
 
 def upright(frame: VideoFrame, rotation: int) -> np.ndarray:

@@ -34,19 +34,83 @@ def test_a_hang_is_a_row(tasks, monkeypatch):
     assert mp.active_children() == []
 
 
-def test_a_child_that_is_killed_costs_one_file(tasks):
-    def kill_the_first():
-        while not (children := mp.active_children()):
-            time.sleep(0.05)
-        time.sleep(1)
-        children[0].kill()
+class Killer(threading.Thread):
+    """Kills the children of this process, one every ``pause`` seconds, ``times`` in all."""
 
-    killer = threading.Thread(target=kill_the_first)
+    def __init__(self, pause, times):
+        super().__init__()
+        self.pause, self.times = pause, times
+
+    def run(self):
+        while self.times > 0:
+            time.sleep(self.pause)
+            for child in mp.active_children()[:1]:
+                child.kill()
+                child.join()
+                self.times -= 1
+
+
+@pytest.fixture
+def in_children(tmp_path, monkeypatch):
+    """``in_children(code)``: every child of this process runs it as it starts."""
+
+    def run(code):
+        (tmp_path / "sitecustomize.py").write_text(code)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    return run
+
+
+@pytest.fixture
+def at_the_first(tasks, in_children):
+    """``at_the_first(code)``: children run it when they come to the first film."""
+
+    def run(code):
+        in_children(
+            f"""
+import os, signal, time
+import dfdet.indexing.examine as examine
+plain = examine.probe
+def probe(path, *args, **kwargs):
+    if str(path) == {str(tasks[1].path)!r}:
+        {code}
+    return plain(path, *args, **kwargs)
+examine.probe = probe
+"""
+        )
+
+    return run
+
+
+def test_a_file_that_kills_the_child_each_time_is_a_row(tasks, at_the_first):
+    at_the_first("os.kill(os.getpid(), signal.SIGSEGV)")
+    found = rows(tasks[1:], 2)
+    assert found["real/0.mp4"]["reason"] == "decoding ended the process that read it (exit code -11)"
+    assert (found["real/0.mp4"]["status"], found["fake/0.mp4"]["status"]) == ("unreadable", "ok")
+
+
+def test_a_file_that_needs_more_memory_than_there_is_is_a_row(tasks, at_the_first):
+    at_the_first("raise MemoryError")
+    found = rows(tasks[1:], 1)
+    assert found["real/0.mp4"]["reason"] == "decoding ran out of memory"
+    assert (found["real/0.mp4"]["status"], found["fake/0.mp4"]["status"]) == ("unreadable", "ok")
+
+
+def test_a_child_that_is_killed_from_outside_costs_nothing(tasks, at_the_first):
+    """Out of memory strikes whom it will."""
+    at_the_first("time.sleep(2)")
+    killer = Killer(1.0, 2)
     killer.start()
-    found = rows(tasks, 1)
+    found = rows(tasks[1:], 1)
     killer.join()
-    assert found["real/blocks.mp4"]["reason"] == "decoding ended the process that read it (exit code -9)"
     assert [found[t.key]["status"] for t in tasks[1:]] == ["ok", "ok"]
+
+
+def test_children_that_cannot_start_end_the_run_with_one_line(tasks, in_children):
+    in_children("import os; os._exit(9)")
+    with pytest.raises(UserError, match="die with exit code 9 before they begin"):
+        rows(tasks[1:], 1)
+    assert mp.active_children() == []
 
 
 def test_a_child_that_dies_between_two_files_costs_none(tasks):
@@ -66,6 +130,33 @@ def test_where_decord_hangs_pyav_is_the_reader(tasks, monkeypatch):
     found = rows(tasks[1:2], 1)["real/0.mp4"]
     assert (found["status"], found["num_frames"]) == ("ok", 20)
     assert (found["reader"], found["reader_reason"]) == ("pyav", "decord hung")
+
+
+HANGING_JUDGE = """
+import numpy
+import dfdet.indexing.examine as examine
+plain = examine.judge
+def judge(path, media):
+    if path.name == "h264_trim_hide200.mp4":
+        import decord
+        decord.VideoReader(str(path), num_threads=1).get_batch(numpy.linspace(0, 299, 13).astype(int))
+    return plain(path, media)
+examine.judge = judge
+"""
+
+
+@pytest.mark.data
+def test_a_decord_that_really_spins_for_ever_is_ended(sample_media, in_children, monkeypatch):
+    """The file on which decord is known to hang, and which is refused before decord is tried, is given to it."""
+    monkeypatch.setattr(pool, "VERDICT_FLOOR", 3.0)
+    in_children(HANGING_JUDGE)
+    suite = sample_media / "codec_suite"
+    found = rows([Task(suite / n, n, None) for n in ("h264_trim_hide200.mp4", "h264_main_b2_gop25.mp4")], 1)
+    hung = found["h264_trim_hide200.mp4"]
+    assert (hung["status"], hung["num_frames"], hung["reader"]) == ("ok", 100, "pyav")
+    assert hung["reader_reason"] == "decord hung"
+    assert found["h264_main_b2_gop25.mp4"]["reader"] == "decord"
+    assert mp.active_children() == []
 
 
 def test_a_face_model_that_cannot_be_loaded_ends_the_run_and_blames_no_file(tasks, tmp_path):
