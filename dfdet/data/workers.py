@@ -13,9 +13,11 @@ import signal
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
@@ -31,6 +33,7 @@ from dfdet.data.wanted import Visit, clips_in
 from dfdet.errors import UserError
 
 PREFETCH = 4  # visits that each worker makes ahead
+STARTING = 120.0  # seconds that a worker may take to come to its first visit
 LOOK_EVERY = 1.0  # seconds between looks at whether the workers live
 CLOSING = 600.0  # seconds that a worker may take to write what it holds for the store
 MOST_DEATHS = 16  # in one pass: more is no matter of single files
@@ -103,7 +106,7 @@ class _Visits(Dataset[Any]):
     def _note(self, number: int) -> None:
         worker = get_worker_info()
         if worker is not None:
-            self.diary[worker.id] = torch.tensor([os.getpid(), number])
+            self.diary.numpy()[worker.id] = os.getpid(), number
 
 
 class _Requests(Sampler[Any]):
@@ -163,6 +166,8 @@ class VisitWorkers:
         slots = PREFETCH * self._workers + 1 if self._workers else 0
         self._ring = shared_zeros((slots, self._clips, *self._maker.clip_shape), torch.uint8)
         self._diary = shared_zeros((self._workers, 2), torch.int64).fill_(NOTHING)
+        # at its end python waits for its children without a limit
+        weakref.finalize(self, _kill, self._diary, any_state=False)
         parallel = self._workers > 0
         look = LOOK_EVERY if self._patience is None else min(LOOK_EVERY, self._patience)
         self._loader = DataLoader(
@@ -179,6 +184,11 @@ class VisitWorkers:
             # its own, or the number of workers would decide what torch's global generator gives to the network
             generator=torch.Generator(),
         )
+
+    def _start_anew(self) -> None:
+        """Ends all workers, those too that hear nothing weaker (they wait for a dead disk), and starts others."""
+        _kill(self._diary, any_state=True)
+        self._start()
 
     def clips(self, visits: Sequence[Visit]) -> Iterator[list[ClipSample]]:
         """The clips of each visit, in order; their pixels hold until the next visit is asked for."""
@@ -207,7 +217,7 @@ class VisitWorkers:
                     "is there memory enough? Fewer data.num_workers and data.block_visits need less",
                 )
             del results
-            self._start()
+            self._start_anew()
             if place == len(visits):
                 return
 
@@ -226,11 +236,11 @@ class VisitWorkers:
             try:
                 return iter(self._loader)
             except RuntimeError:  # a worker has died, or still hangs, since the last pass
-                self._start()
+                self._start_anew()
                 return iter(self._loader)
 
     def _next(self, results: Iterator[_Answer], place: int, visit: Visit | None, slot: int) -> list[ClipSample]:
-        since = time.monotonic()
+        asked = since = time.monotonic()
         patience = self._patience
         if patience is None:
             patience = CLOSING if visit is None else self._maker.patience(visit)
@@ -246,8 +256,10 @@ class VisitWorkers:
                     raise _LostError(blamed) from None
                 if not str(error).startswith("DataLoader timed out"):
                     raise
-                if time.monotonic() - since > patience:
-                    self._kill(place)
+                now = time.monotonic()
+                if now - asked < STARTING and not (self._diary[:, 1] == place).any():
+                    since = now  # its worker is still being started
+                if now - since > patience:
                     raise _LostError({place: f"its reader gave no answer for {patience:.0f} s"}) from None
         for note in notes:
             console.warn(note)
@@ -257,17 +269,28 @@ class VisitWorkers:
             pixels = self._ring[slot].numpy()
         return [replace(sample, pixels=pixels[j]) for j, sample in enumerate(samples)]
 
-    def _kill(self, number: int) -> None:
-        """Ends the worker that is at a request; one that waits for a dead disk hears nothing weaker."""
-        for pid, at in self._diary.tolist():
-            if at == number and pid in {child.pid for child in multiprocessing.active_children()}:
-                os.kill(pid, signal.SIGKILL)
-
     def _blamed(self) -> dict[int, str] | None:
         """The requests that dead workers were at, none if they were idle; None where nobody died at work."""
         alive = {child.pid for child in multiprocessing.active_children()}
         dead = [number for pid, number in self._diary.tolist() if pid != NOTHING and pid not in alive]
         return {number: "the process that read it died" for number in dead if number != NOTHING} if dead else None
+
+
+def _kill(diary: Tensor, any_state: bool) -> None:
+    """Ends workers for good; if not in any state, then only those that would never end by themselves."""
+    alive = {child.pid for child in multiprocessing.active_children()}
+    for pid, _ in diary.tolist():
+        if pid in alive and (any_state or _stuck(pid)):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _stuck(pid: int) -> bool:
+    """Whether a process is stopped or waits for a disk, as far as the system tells."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return False
+    return state in "TtD"
 
 
 @contextmanager
