@@ -31,6 +31,7 @@ from dfdet.data.batch import ClipSample
 from dfdet.data.visits import VisitMaker
 from dfdet.data.wanted import Visit, clips_in
 from dfdet.errors import UserError
+from dfdet.processes import end_with_the_parent
 
 PREFETCH = 4  # visits that each worker makes ahead
 STARTING = 120.0  # seconds that a worker may take to come to its first visit
@@ -135,6 +136,7 @@ def _start_worker(_: int) -> None:
     for name in ("SIGINT", "SIGUSR1", "SIGUSR2"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    end_with_the_parent()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing as mp
 import os
 import signal
-import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ from typing import Any
 
 from dfdet.errors import UserError
 from dfdet.indexing.examine import Beat, Task, examine, size_of, verdict
+from dfdet.processes import end_with_the_parent
 
 # A child beats at every sampled frame; between two beats lie five decoded frames and one detection, so a silence
 # this long is a hang. Reading the readers' verdict has no beat: it gets this, or twenty times the decoding.
@@ -46,17 +46,9 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _end_with_the_parent() -> None:
-    """A child inside a hanging decoder would outlive a parent that was killed."""
-    parent = mp.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)
-
-
 def _child(pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    end_with_the_parent()
     last = time.monotonic()
 
     def beat() -> None:
