@@ -17,9 +17,13 @@ import av
 import pytest
 
 README = Path(__file__).resolve().parents[1] / "README.md"
+FIT = ["--trainer.max_epochs", "1", "--data.eval_clips", "2", "--data.batch_size", "8", "--data.num_workers", "0"]
 SHORT = {
-    "fit": ["--trainer.max_epochs", "1", "--data.eval_clips", "2", "--data.batch_size", "8", "--data.num_workers", "0"],
+    "fit": FIT,
     "demo": ["--identities", "6", "--frames", "24"],
+    "store build": FIT,
+    "bench loader": ["--visits", "4", "--rounds", "1", "--clips", "32", "--clip_length", "4", "--size", "32"],
+    "bench end_to_end": ["--clip_length", "2", "--size", "32"],
 }
 
 
@@ -100,7 +104,7 @@ def test_every_command_of_the_readme_runs_as_printed(tiny, tmp_path, request):
             words = ["dlib" if w == "yunet" else w for w in words]
         if "--resume" in words or "Meso4_DF.h5" in words:
             continue  # an interrupted run and the authors' weights: tests/training and tests/weights
-        words += SHORT.get(words[1], [])
+        words += SHORT.get(words[1], SHORT.get(" ".join(words[1:3]), []))
         done = subprocess.run(
             [sys.executable, "-m", "dfdet", *words[1:]], cwd=tmp_path, env=environment, capture_output=True, text=True
         )

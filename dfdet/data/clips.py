@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -11,6 +12,10 @@ import numpy as np
 # a visit's clips lie in one stretch between keyframes, so that one seek serves them all; where keyframes are dense,
 # stretches are joined up to this many frames, or the clips of a visit would be near copies
 MIN_STRETCH = 64
+
+# on the other side a stretch of hundreds of frames would be decoded for a few clips: a visit takes its clips from a
+# part of it, at least this long, and at least twice as long as the clips together
+MIN_PART = 125
 
 Run = tuple[int, int]
 
@@ -74,12 +79,20 @@ def _stretches(runs: Sequence[Run], keyframes: Sequence[int]) -> list[Run]:
     return found
 
 
+def _parts(start: int, stop: int, wanted: int) -> list[Run]:
+    """A stretch in equal parts, each with room for twice the frames that are wanted of it."""
+    count = max((stop - start) // max(MIN_PART, 2 * wanted), 1)
+    edges = np.linspace(start, stop, count + 1).round().astype(int).tolist()
+    return list(itertools.pairwise(edges))
+
+
 def draw(
     spec: ClipSpec, runs: Sequence[Run], keyframes: Sequence[int], clips: int, rng: np.random.Generator
 ) -> list[np.ndarray]:
     """Random clips of one visit: int (t,) frame numbers each; t < T only where no run is as long as a clip.
 
-    The first frames of the clips lie in one stretch between keyframes; the last clip may reach across its end.
+    The first frames of the clips lie in one stretch between keyframes, or in one of the equal parts of a long one; the
+    last clip may reach across its end. Every place of the track is as likely as any other.
 
     Args:
         spec: The shape of a clip.
@@ -93,7 +106,7 @@ def draw(
     whole = _starts(spec, runs)
     if not whole:
         return [_from(spec, *_longest(runs))] * clips
-    stretches = _stretches(whole, keyframes)
+    stretches = [part for stretch in _stretches(whole, keyframes) for part in _parts(*stretch, spec.extent * clips)]
     length = np.array([b - a for a, b in stretches], np.float64)
     start, stop = stretches[int(rng.choice(len(stretches), p=length / length.sum()))]
     cell = (stop - start) / clips

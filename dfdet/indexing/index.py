@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -51,6 +52,7 @@ def build(
     meta = {"corpus": corpus, "root": str(root.resolve()), "options": given, "faces": faces}
     journal = Journal(out.with_name(f".{out.name}.journal"), meta)
     try:
+        _drop_drafts(out)
         with console.interruptible(f"what is finished is kept in {journal.path}: run the same command again to go on"):
             _examine_all(_tasks(reading.table, root, detector, journal), workers, journal)
             written = manifest.write(out, *tables(reading.table, journal.records), meta)
@@ -59,6 +61,13 @@ def build(
         raise
     journal.remove()
     return written
+
+
+def _drop_drafts(out: Path) -> None:
+    """Removes what a kill in the midst of writing the tables left; the journal sees to it that nobody else writes."""
+    for path in (out, manifest.tracks_path(out)):
+        for draft in path.parent.glob(f".{glob.escape(path.name)}.tmp-*"):
+            draft.unlink()
 
 
 def check_out(out: Path, overwrite: bool) -> None:

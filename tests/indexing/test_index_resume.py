@@ -63,3 +63,13 @@ def test_what_changed_or_went_since_the_interruption_is_seen(copied, films, tmp_
     rows = manifest.read(out).table.set_index("path")
     assert gone not in rows.index
     assert rows.loc[changed, "num_frames"] == 38
+
+
+def test_drafts_of_the_tables_that_a_kill_left_are_removed(copied, tmp_path, start_index):
+    drafts = [tmp_path / f".{name}.tmp-4321" for name in ("m.parquet", "m.faces.parquet")]
+    others = tmp_path / ".n.parquet.tmp-4321"
+    for path in (*drafts, others):
+        path.write_bytes(b"half a table")
+    assert start_index(copied, tmp_path / "m.parquet").finish()[0] == 0
+    assert not any(path.exists() for path in drafts)
+    assert others.exists()
