@@ -112,6 +112,22 @@ BENCHES: dict[str, tuple[Callable[..., None], str]] = {
 }
 
 
+def usage() -> str:
+    """The help of ``dfdet bench`` itself."""
+    lines = [f"  {name:<12}{(function.__doc__ or '').splitlines()[0]}" for name, (function, _) in BENCHES.items()]
+    return "\n".join(
+        [
+            "dfdet bench: how fast it is on your files and this machine, beside what others do",
+            "",
+            "usage: dfdet bench WHAT ...        (dfdet bench WHAT --help says more)",
+            "",
+            *lines,
+            "",
+            "example: dfdet bench loader --manifest ffpp.parquet",
+        ]
+    )
+
+
 def _given(manifest: Path | None) -> Path:
     from dfdet.errors import UserError
 
@@ -137,8 +153,7 @@ def main(arguments: Sequence[str]) -> None:
 
     name = arguments[0] if arguments else ""
     if name in ("-h", "--help"):
-        for each, (function, _) in BENCHES.items():
-            print(f"dfdet bench {each:<12}{(function.__doc__ or '').splitlines()[0]}")
+        print(usage())
         return
     if name not in BENCHES:
         hint = nearest(name, BENCHES) if name else f"one of {', '.join(BENCHES)}"

@@ -144,7 +144,7 @@ def _taken_back_unless_saved(run: Run, fresh: bool) -> Iterator[None]:
     """A new run that ends by a mistake before its first checkpoint leaves no directory: its name stays free."""
     try:
         yield
-    except (UserError, SystemExit):
+    except (UserError, SystemExit, KeyboardInterrupt):
         if fresh and not any(run.checkpoints.glob("*.ckpt")) and first_process():
             shutil.rmtree(run.path)
         raise

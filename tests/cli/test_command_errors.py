@@ -34,7 +34,7 @@ def folder(tmp_path, monkeypatch, pictures):
     ("words", "says"),
     [
         ("chekc x", "there is no command 'chekc'; did you mean 'check'?"),
-        ("frobnicate", "there is no command 'frobnicate'; known: check, demo, doctor"),
+        ("frobnicate", "there is no command 'frobnicate'; known: bench, check, demo, doctor"),
         ("check", "required: manifest; see `dfdet check --help`"),
         ("check there.parquet --jsn x", "unknown argument '--jsn'; did you mean '--json'?"),
         ("check nowhere.parquet", "nowhere.parquet does not exist; make it with `dfdet index`"),
