@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from dfdet.cli.overview import overview
+
 COMMANDS: dict[str, tuple[str, str]] = {
     "index": ("dfdet.cli.index", "released files -> a manifest and the face tracks of every video"),
     "check": ("dfdet.cli.check", "what a manifest holds, and what looks wrong in it"),
@@ -25,17 +27,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 def usage() -> str:
     """The help of ``dfdet`` itself."""
-    lines = [f"  {name:<10}{text}" for name, (_, text) in COMMANDS.items()]
-    return "\n".join(
-        [
-            "dfdet: train and judge detectors of face-manipulated video, straight from the released files",
-            "",
-            "usage: dfdet COMMAND ...        (dfdet COMMAND --help says more)",
-            "",
-            *lines,
-            "",
-            "example: dfdet demo demo --run   makes a corpus, indexes it, trains on it and tests, in a few minutes",
-        ]
+    return overview(
+        "dfdet",
+        "train and judge detectors of face-manipulated video, straight from the released files",
+        "COMMAND",
+        {name: text for name, (_, text) in COMMANDS.items()},
+        "dfdet demo demo --run   makes a corpus, indexes it, trains on it and tests, in a few minutes",
     )
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from dfdet.cli.overview import overview
+
 
 def loader(
     manifest: Path | None = None,
@@ -114,17 +116,12 @@ BENCHES: dict[str, tuple[Callable[..., None], str]] = {
 
 def usage() -> str:
     """The help of ``dfdet bench`` itself."""
-    lines = [f"  {name:<12}{(function.__doc__ or '').splitlines()[0]}" for name, (function, _) in BENCHES.items()]
-    return "\n".join(
-        [
-            "dfdet bench: how fast it is on your files and this machine, beside what others do",
-            "",
-            "usage: dfdet bench WHAT ...        (dfdet bench WHAT --help says more)",
-            "",
-            *lines,
-            "",
-            "example: dfdet bench loader --manifest ffpp.parquet",
-        ]
+    return overview(
+        "dfdet bench",
+        "how fast it is on your files and this machine, beside what others do",
+        "WHAT",
+        {name: (function.__doc__ or "").splitlines()[0] for name, (function, _) in BENCHES.items()},
+        "dfdet bench loader --manifest ffpp.parquet",
     )
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
+from dfdet.cli.overview import overview
+
 PARTS: dict[str, tuple[str, str]] = {
     "build": ("dfdet.cli.store_build", "decode the clips of a manifest into a store, before any training"),
     "info": ("dfdet.cli.store", "what a store holds, and with which settings it was made"),
@@ -16,17 +18,12 @@ PARTS: dict[str, tuple[str, str]] = {
 
 def usage() -> str:
     """The help of ``dfdet store`` itself."""
-    lines = [f"  {name:<10}{text}" for name, (_, text) in PARTS.items()]
-    return "\n".join(
-        [
-            "dfdet store: face crops that were decoded once",
-            "",
-            "usage: dfdet store PART ...        (dfdet store PART --help says more)",
-            "",
-            *lines,
-            "",
-            "example: dfdet store info crops   after dfdet fit ... --data.crop_store crops",
-        ]
+    return overview(
+        "dfdet store",
+        "face crops that were decoded once",
+        "PART",
+        {name: text for name, (_, text) in PARTS.items()},
+        "dfdet store info crops   after dfdet fit ... --data.crop_store crops",
     )
 
 

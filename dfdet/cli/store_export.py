@@ -28,7 +28,7 @@ def export(
         manifest: x.parquet as dfdet index wrote it.
         out: The folder to write to. An unfinished export of the same settings is completed.
         format: png is OUT/SPLIT/LABEL/VIDEO/FRAME.png and crops.csv; deepfakebench its frames and JSON; mp4 one video
-            of the face a video, and videos.csv (paper 003 itself: --format mp4 --crop dlib --frames 150).
+            of the face a video, and videos.csv (as for ResNeXt-LSTM: --format mp4 --crop dlib --frames 150).
         split: Which videos.
         frames: Frames a video: 32 spread evenly for pictures; all for mp4, else the first so many.
         size: Side of the crops, pixels; 256, and 112 for mp4.
