@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -53,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given[0] not in COMMANDS:
             raise UserError(f"there is no command {given[0]!r}", nearest(given[0], COMMANDS))
         import_module(COMMANDS[given[0]][0]).main(given[1:])
+        if arguments is None:  # all is done: Ctrl-C shall not disturb python as it ends its children and tidies up
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
     except UserError as error:
         print(f"dfdet: error: {error}", file=sys.stderr)
         return error.exit_code

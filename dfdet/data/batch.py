@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from dfdet.data.buffers import Buffers
+from dfdet.store import Place
 
 
 @dataclass
@@ -22,7 +23,8 @@ class ClipSample:
     """One clip as a worker made it.
 
     Attributes:
-        pixels: uint8 (T, S, S, 3), RGB; one that comes from a loader is overwritten when its next one is taken.
+        pixels: uint8 (T, S, S, 3), RGB, maybe read-only; one that comes from a loader is overwritten when its next one
+            is taken.
         mask: bool (T,), False where the clip was padded because the track is shorter than T.
         frames: int64 (T,), frame numbers.
         item: Index into the data module's items (``VideoDataModule.describe``).
@@ -32,6 +34,7 @@ class ClipSample:
         weight: 1, or 0 where the clip could not be made.
         pad: Share of the crop that lies outside the frame, 0..1.
         error: Why it could not be made, else None.
+        place: Where a crop store holds these very pixels; None: nowhere.
     """
 
     pixels: np.ndarray
@@ -44,6 +47,7 @@ class ClipSample:
     weight: float = 1.0
     pad: float = 0.0
     error: str | None = None
+    place: Place | None = None
 
 
 @dataclass

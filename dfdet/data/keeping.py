@@ -10,7 +10,7 @@ import numpy as np
 from dfdet import files
 from dfdet.data.sources import Items
 from dfdet.data.wanted import Wanted
-from dfdet.store import CropStore, StoredClip, StoreWriter
+from dfdet.store import CropStore, Place, StoredClip, StoreWriter
 from dfdet.video import ReadError
 
 
@@ -64,6 +64,14 @@ class Keeper:
             return None if number is None else self._store.clip(number)
         except OSError:
             return None
+
+    def at(self, place: Place) -> np.ndarray:
+        """The pixels of a clip that another process has found: uint8 (n, S, S, 3), read-only.
+
+        Raises:
+            OSError: Somebody has removed its file since.
+        """
+        return self._store.at(place)
 
     def keep(self, key: bytes, clip: Wanted, pixels: np.ndarray, sha256: str) -> None:
         """Puts a clip into the store: the first t of its pixels, uint8 (T, S, S, 3)."""

@@ -7,6 +7,7 @@ fails is a clip of weight 0 with its reason; nobody takes its place.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import cv2
@@ -91,7 +92,8 @@ class VisitMaker:
 
         Args:
             visit: The request.
-            out: uint8 (clips, T, S, S, 3) to write their pixels into; None: memory of their own.
+            out: uint8 (clips, T, S, S, 3) to write their pixels into, but those that lie in a store as they shall be;
+                None: memory of their own.
         """
         if out is None:
             out = np.empty((clips_in(visit), *self.clip_shape), np.uint8)
@@ -124,6 +126,16 @@ class VisitMaker:
         """Makes what this process has put into the store visible to others."""
         if self.keeper is not None:
             self.keeper.flush()
+
+    def placed(self, sample: ClipSample) -> ClipSample:
+        """A clip of which another process says only where the store holds it, with its pixels."""
+        if sample.place is None or self.keeper is None:
+            return sample
+        try:
+            return replace(sample, pixels=self.keeper.at(sample.place))
+        except OSError as error:
+            name = _Name(sample.item, sample.track, sample.clip)
+            return self._blank(name, f"in the crop store: {_reason(error)}", np.zeros(self.clip_shape, np.uint8))
 
     def notes(self) -> list[str]:
         """What the user should be told of, once."""
@@ -172,6 +184,10 @@ class VisitMaker:
             clip = self.keeper.clip(key)
             if clip is None:
                 return None
+            if len(clip.frames) == self.clip.frames and (draw is None or not self.augment.steps):
+                sample = self._sample(name, clip.frames, clip.pad, None, clip.pixels)
+                samples.append(replace(sample, place=clip.place))
+                continue
             pixels[: len(clip.frames)] = clip.pixels
             samples.append(self._sample(name, clip.frames, clip.pad, draw, pixels))
         return samples
@@ -225,8 +241,8 @@ class VisitMaker:
             altered = self.augment(whole, draw)
             if altered is not whole:
                 pixels[:n] = altered
-        # a track shorter than T repeats its last frame, masked
-        pixels[n:] = pixels[n - 1]
+        if n < T:  # a track shorter than T repeats its last frame, masked
+            pixels[n:] = pixels[n - 1]
         return ClipSample(
             pixels=pixels,
             mask=np.arange(T) < n,

@@ -34,7 +34,7 @@ from dfdet.errors import UserError
 from dfdet.processes import end_with_the_parent
 
 PREFETCH = 4  # visits that each worker makes ahead
-STARTING = 120.0  # seconds that a worker may take to come to its first visit
+STARTING = 120.0  # seconds that a worker may take to start
 LOOK_EVERY = 1.0  # seconds between looks at whether the workers live
 CLOSING = 600.0  # seconds that a worker may take to write what it holds for the store
 MOST_DEATHS = 16  # in one pass: more is no matter of single files
@@ -63,7 +63,7 @@ class _Request(NamedTuple):
 
 
 class _Answer(NamedTuple):
-    """The clips of a visit, their pixels where they are not in its slot, and what the user should be told."""
+    """The clips of a visit, their pixels where they are in no store and no slot, and what the user should be told."""
 
     clips: list[ClipSample]
     pixels: np.ndarray | None
@@ -98,7 +98,8 @@ class _Visits(Dataset[Any]):
             slot, count = self.ring[request.slot], clips_in(request.visit)
             fits = count <= len(slot)
             made = self.maker(request.visit, slot[:count].numpy() if fits else None)
-            if not fits and len(slot):  # a video with many faces: its clips travel by pipe
+            if not fits and len(slot) and not all(sample.place for sample in made):
+                # a video with many faces: its clips travel by pipe
                 pixels = np.stack([sample.pixels for sample in made])
             made = [replace(sample, pixels=_NONE) for sample in made]
         self._note(NOTHING)
@@ -198,17 +199,17 @@ class VisitWorkers:
         lost: dict[int, str] = {}
         place = deaths = 0
         while True:
-            slot_of = self._order(visits, place, lost)
+            order = self._order(visits, place, lost)
             results = self._results()
             try:
                 while place < len(visits):
                     if place in lost:
                         yield self._maker.blank(visits[place], lost[place])
                     else:
-                        yield self._next(results, place, visits[place], slot_of[place])
+                        yield self._next(results, place, visits[place], order[place])
                     place += 1
-                for _ in range(max(self._workers, 1)):
-                    self._next(results, place, None, 0)
+                for n in range(max(self._workers, 1)):
+                    self._next(results, place, None, len(order) + n)
                 return
             except _LostError as error:
                 lost |= error.why
@@ -224,14 +225,17 @@ class VisitWorkers:
                 return
 
     def _order(self, visits: Sequence[Visit], place: int, lost: Container[int]) -> dict[int, int]:
-        """Sets the requests of a pass from ``place`` on; the slot of each."""
+        """Sets the requests of a pass from ``place`` on; which in turn each of them is."""
         left = [number for number in range(place, len(visits)) if number not in lost]
-        slot_of = {number: n % max(len(self._ring), 1) for n, number in enumerate(left)}
-        requests = [_Request(number, slot_of[number], self._pass, visits[number]) for number in left]
+        requests = [_Request(number, self._slot(n), self._pass, visits[number]) for n, number in enumerate(left)]
         # torch hands requests to its workers in turn, so that each gets one of the last
         requests += [_Request(len(visits), 0, self._pass, None)] * max(self._workers, 1)
         self._requests.requests = requests
-        return slot_of
+        return {number: n for n, number in enumerate(left)}
+
+    def _slot(self, n: int) -> int:
+        """Where in the ring the clips of the n-th request of a pass lie."""
+        return n % max(len(self._ring), 1)
 
     def _results(self) -> Iterator[Any]:
         with _one_opencv_thread(), _child_signal_kept():
@@ -241,7 +245,8 @@ class VisitWorkers:
                 self._start_anew()
                 return iter(self._loader)
 
-    def _next(self, results: Iterator[_Answer], place: int, visit: Visit | None, slot: int) -> list[ClipSample]:
+    def _next(self, results: Iterator[_Answer], place: int, visit: Visit | None, n: int) -> list[ClipSample]:
+        """The clips of the visit number ``place``, the ``n``-th that was asked for in this pass."""
         asked = since = time.monotonic()
         patience = self._patience
         if patience is None:
@@ -259,17 +264,23 @@ class VisitWorkers:
                 if not str(error).startswith("DataLoader timed out"):
                     raise
                 now = time.monotonic()
-                if now - asked < STARTING and not (self._diary[:, 1] == place).any():
-                    since = now  # its worker is still being started
+                pid, at = self._diary[n % self._workers].tolist()  # torch asks its workers in turn
+                if pid == NOTHING and now - asked < STARTING:
+                    since = now
                 if now - since > patience:
-                    raise _LostError({place: f"its reader gave no answer for {patience:.0f} s"}) from None
+                    # a worker that is elsewhere, stopped with its answer under way, says nothing against the visit
+                    why = {place: f"its reader gave no answer for {patience:.0f} s"} if at == place else {}
+                    raise _LostError(why) from None
         for note in notes:
             console.warn(note)
         if self._workers == 0 or self._clips == 0:
             return samples
         if pixels is None:
-            pixels = self._ring[slot].numpy()
-        return [replace(sample, pixels=pixels[j]) for j, sample in enumerate(samples)]
+            pixels = self._ring[self._slot(n)].numpy()
+        return [
+            replace(sample, pixels=pixels[j]) if sample.place is None else self._maker.placed(sample)
+            for j, sample in enumerate(samples)
+        ]
 
     def _blamed(self) -> dict[int, str] | None:
         """The requests that dead workers were at, none if they were idle; None where nobody died at work."""

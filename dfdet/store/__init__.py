@@ -5,8 +5,8 @@ only from the moment at which its index does; nobody appends to a shared file, s
 workers, ranks and jobs may fill one store, on a network disk too.
 """
 
-from dfdet.store.reading import CropStore, StoredClip
+from dfdet.store.reading import CropStore, Place, StoredClip
 from dfdet.store.spec import StoreSpec
 from dfdet.store.writing import StoreWriter
 
-__all__ = ["CropStore", "StoreSpec", "StoreWriter", "StoredClip"]
+__all__ = ["CropStore", "Place", "StoreSpec", "StoreWriter", "StoredClip"]

@@ -5,15 +5,17 @@ What is known of the records lies in numpy and arrow columns, none of it in obje
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import shutil
+import sys
 import time
 import zlib
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -30,8 +32,25 @@ RESIDENT_BYTES = 256 << 20  # of clips handed out that stay in this process' pag
 CHECKED_SHARE = 0.001  # of the records of a new shard, at least one
 CHECK_SECONDS = 5.0  # after which no more new shards are checked at once
 INDEX_BYTES = 256  # of a record, beside its frame numbers: an upper bound
+POPULATE_READ = 22  # Linux' MADV_POPULATE_READ (5.14): reads pages into memory, and fails where a read would kill
 
 _COLUMNS: dict[str, Any] = {"shard": np.int32, "n": np.int32, "track": np.int32, "pad": np.float64, "offset": np.int64}
+
+
+class Place(NamedTuple):
+    """Where a clip's pixels lie: any process that has the store open may read them there.
+
+    Attributes:
+        shard: Name of the file in the store's folder.
+        size: Bytes of the file.
+        offset: First byte of the clip.
+        frames: n, its frames.
+    """
+
+    shard: str
+    size: int
+    offset: int
+    frames: int
 
 
 @dataclass(frozen=True)
@@ -39,7 +58,8 @@ class StoredClip:
     """One clip as it was decoded.
 
     Attributes:
-        pixels: uint8 (n, S, S, 3), RGB; a view of the mapped file, read-only.
+        pixels: uint8 (n, S, S, 3), RGB; a view of the mapped file, read-only, which has been read into memory.
+        place: Where they lie.
         frames: int64 (n,), frame numbers.
         pad: Share of the crop that lies outside the frame, 0..1.
         track: The face followed.
@@ -47,6 +67,7 @@ class StoredClip:
     """
 
     pixels: np.ndarray
+    place: Place
     frames: np.ndarray
     pad: float
     track: int
@@ -66,7 +87,7 @@ class CropStore:
     def __init__(self, path: Path, spec: StoreSpec) -> None:
         self.path, self.spec = path, spec
         self._seen: set[str] = set()
-        self._data: list[Path] = []
+        self._data: list[str] = []
         self._sizes: list[int] = []
         self._column = {name: np.zeros(0, kind) for name, kind in _COLUMNS.items()}
         self._keys = np.zeros((0, 2), np.uint64)
@@ -142,7 +163,7 @@ class CropStore:
 
     def _take_in(self, new: list[ShardIndex]) -> None:
         first = len(self._data)
-        self._data += [index.data for index in new]
+        self._data += [index.data.name for index in new]
         self._sizes += [len(index) * self.spec.record_bytes for index in new]
         self._keys = np.concatenate([self._keys, *(index.keys for index in new)])
         self._frames = np.concatenate([self._frames, *(index.frames for index in new)])
@@ -181,26 +202,39 @@ class CropStore:
         """A record by its number.
 
         Raises:
-            OSError: The shard has been removed, or cut short, since it was found.
+            OSError: The shard has been removed, or cut short, since it was found, or the disk fails.
         """
         n, end = int(self._column["n"][number]), int(self._ends[number])
+        shard = int(self._column["shard"][number])
+        place = Place(self._data[shard], self._sizes[shard], int(self._column["offset"][number]), n)
         return StoredClip(
-            self._pixels(int(self._column["shard"][number]), int(self._column["offset"][number]), n),
+            self._pixels(place, fetch=True),
+            place,
             self._frames[end - n : end].astype(np.int64),
             float(self._column["pad"][number]),
             int(self._column["track"][number]),
             self._ids[number].as_py(),
         )
 
-    def _pixels(self, shard: int, offset: int, n: int) -> np.ndarray:
-        whole = self._map(shard)
-        length = n * self.spec.frame_bytes
-        flat = np.frombuffer(whole, np.uint8, length, offset)
-        self._resident.append((whole, offset, length))
+    def at(self, place: Place) -> np.ndarray:
+        """The pixels that another process has found and read into memory, uint8 (n, S, S, 3), read-only.
+
+        Raises:
+            OSError: The shard has been removed, or cut short, since then.
+        """
+        return self._pixels(place, fetch=False)
+
+    def _pixels(self, place: Place, fetch: bool) -> np.ndarray:
+        whole = self._map(place)
+        length = place.frames * self.spec.frame_bytes
+        if fetch:
+            _fetch(whole, place.offset, length)
+        flat = np.frombuffer(whole, np.uint8, length, place.offset)
+        self._resident.append((whole, place.offset, length))
         self._resident_bytes += length
         while self._resident_bytes > RESIDENT_BYTES and len(self._resident) > 1:
             self._give_back(*self._resident.popleft())
-        return flat.reshape(n, self.spec.size, self.spec.size, 3)
+        return flat.reshape(place.frames, self.spec.size, self.spec.size, 3)
 
     def _give_back(self, whole: mmap.mmap, offset: int, length: int) -> None:
         """Takes a clip's pages out of this process' tables; a view that is still held reads them again by itself."""
@@ -210,23 +244,24 @@ class CropStore:
         if stop > start and hasattr(whole, "madvise"):
             whole.madvise(mmap.MADV_DONTNEED, start, stop - start)
 
-    def _map(self, shard: int) -> mmap.mmap:
-        known = self._maps.get(shard)
+    def _map(self, place: Place) -> mmap.mmap:
+        known = self._maps.get(place.shard)
         if known is not None:
-            self._maps.move_to_end(shard)
+            self._maps.move_to_end(place.shard)
             return known
-        with self._data[shard].open("rb") as file:
+        path = self.path / place.shard
+        with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            if size != self._sizes[shard]:  # reading behind a file's end would kill the process
-                raise OSError(f"{self._data[shard]} has {size} bytes, its index says {self._sizes[shard]}")
+            if size != place.size:  # reading behind a file's end would kill the process
+                raise OSError(f"{path} has {size} bytes, its index says {place.size}")
             made = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self._maps[shard] = made
+        self._maps[place.shard] = made
         while len(self._maps) > MAPS:
             self._maps.popitem(last=False)  # closed when the last view of it is gone
         return made
 
     def _forget_maps(self) -> None:
-        self._maps: OrderedDict[int, mmap.mmap] = OrderedDict()
+        self._maps: OrderedDict[str, mmap.mmap] = OrderedDict()
         self._resident: deque[tuple[mmap.mmap, int, int]] = deque()
         self._resident_bytes = 0
 
@@ -266,6 +301,21 @@ class CropStore:
     def writer(self) -> StoreWriter:
         """Adds records, in shards of this process' own."""
         return StoreWriter(self.path, self.spec)
+
+
+def _fetch(whole: mmap.mmap, offset: int, length: int) -> None:
+    """Reads a part of a mapped file into memory, so that a disk that fails is an error here and not a signal later.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    start = offset // mmap.PAGESIZE * mmap.PAGESIZE
+    if sys.platform == "linux":
+        try:
+            whole.madvise(POPULATE_READ, start, offset + length - start)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # that is an older Linux, which reads when the pixels are looked at
+                raise
 
 
 def check_record(file: int, record: int, offset: int, length: int, crc: int) -> None:

@@ -159,9 +159,11 @@ def _new_run(cli: DetectorCLI, data: VideoDataModule, stamps: Sequence[str]) -> 
         config.name = runs.free_name(config.runs, config.experiment, stem)
     run = runs.create(config.runs, config.experiment, config.name)
     os.environ[_RUN] = str(run.path)
-    files.write_text(run.config, cli.dump())
-    found = runs.provenance([s.manifest for s in data.train_sources + data.val_sources + data.test_sources])
-    files.write_json(run.path / "provenance.json", found | {"faces": data.items("train").faces, "stamps": list(stamps)})
+    with _taken_back_unless_saved(run, True):
+        files.write_text(run.config, cli.dump())
+        found = runs.provenance([s.manifest for s in data.train_sources + data.val_sources + data.test_sources])
+        faces = data.items("train").faces
+        files.write_json(run.path / "provenance.json", found | {"faces": faces, "stamps": list(stamps)})
     return run
 
 

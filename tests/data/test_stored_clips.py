@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 
 import pytest
 
@@ -11,7 +12,7 @@ from dfdet.data.clips import ClipSpec
 from dfdet.data.module import CropOptions
 from dfdet.data.wanted import TrainVisit
 from dfdet.errors import UserError
-from dfdet.store import StoreWriter
+from dfdet.store import CropStore, StoreWriter
 
 LAPS = 2  # epochs in which a pool of 4 is gone through by visits of 2 clips, where every video has one visit
 
@@ -70,6 +71,36 @@ def test_a_shard_that_is_removed_meanwhile_is_decoded_again(module_of, content, 
     for shard in tmp_path.glob("*.bin"):
         shard.unlink()
     assert epochs(data, content) == streamed
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_clips_that_stay_as_they_are_stored_are_copied_once(module_of, content, options, tmp_path, workers):
+    given = {**options, "num_workers": workers}
+    streamed = epochs(module_of(**given), content)
+    epochs(module_of(**given, crop_store=str(tmp_path)), content)
+    data = module_of(**given, crop_store=str(tmp_path))
+    visit = TrainVisit((0,), 0, 0, (0, 1))
+    assert all(sample.place for sample in data.maker("train")(visit))
+    assert epochs(data, content) == streamed
+    altered = module_of(**given, crop_store=str(tmp_path), augment="flip")
+    assert not any(sample.place for sample in altered.maker("train")(visit))
+
+
+def test_a_shard_that_goes_between_worker_and_batch_costs_its_clips(module_of, options, tmp_path, monkeypatch):
+    epochs(module_of(**options, crop_store=str(tmp_path)), len)
+    data = module_of(**options, crop_store=str(tmp_path), num_workers=1)
+    here = os.getpid()
+
+    def at(store, place):
+        assert os.getpid() == here
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    monkeypatch.setattr(CropStore, "at", at)
+    batches = list(data.train_dataloader().batches(0))
+    assert sum(int(batch.weight.sum()) for batch in batches) == 0
+    assert {reason.split(": ", 1)[1] for batch in batches for _, reason in batch.errors} == {
+        "in the crop store: No such file or directory"
+    }
 
 
 def test_workers_fill_it_and_another_run_reads_it_whatever_its_seed(module_of, options, tmp_path, no_decoding):

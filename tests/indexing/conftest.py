@@ -13,6 +13,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from sessions import members
 
 
 def film(path: Path, frames: int, seed: int) -> None:
@@ -72,19 +73,11 @@ class Running:
 
     def members(self) -> list[int]:
         """All processes of its session that are not dead."""
-        found = []
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                state, _, _, session = stat.read_text().rpartition(")")[2].split()[:4]
-            except OSError:
-                continue
-            if int(session) == self.process.pid and state != "Z":
-                found.append(int(stat.parent.name))
-        return found
+        return members(self.process.pid)
 
     def all_gone(self) -> bool:
-        """Whether no process of it is left, at the latest in five seconds."""
-        limit = time.monotonic() + 5
+        """Whether no process of it is left, at the latest in fifteen seconds."""
+        limit = time.monotonic() + 15
         while self.members() and time.monotonic() < limit:
             time.sleep(0.02)
         return not self.members()

@@ -205,6 +205,14 @@ def test_a_forked_child_reads_what_its_parent_has_open(filled):
     assert run(assert_holds, store, range(25)) == 0
 
 
+def test_where_a_clip_lies_is_the_same_place_in_every_process(filled):
+    place = CropStore.open(filled, spec()).clip(7).place
+    other = CropStore.open(filled, spec())
+    assert np.array_equal(other.at(place), other.clip(7).pixels)
+    with pytest.raises(OSError, match="its index says"):
+        CropStore.open(filled, spec()).at(place._replace(size=place.size - 1))
+
+
 def test_a_pickled_store_reads_the_same(filled):
     store = CropStore.open(filled, spec())
     assert_holds(store, range(25))

@@ -243,6 +243,15 @@ def test_a_shard_that_is_cut_while_the_store_is_open_is_an_error_and_no_crash(fi
         store.clip(0)
 
 
+def test_one_that_is_cut_when_it_is_mapped_already_is_an_error_too(filled):
+    store = CropStore.open(filled, spec())
+    store.clip(0)
+    for data in filled.glob("*.bin"):
+        os.truncate(data, 0)
+    with pytest.raises(OSError, match=r".+"):  # Linux 5.14 and later; before, the next look at the pixels would kill
+        store.clip(0)
+
+
 def test_help_does_not_wait_for_torch(dfdet_command):
     code = "import sys; from dfdet.cli import main; main(['store', '--help']); sys.exit('torch' in sys.modules)"
     done = subprocess.run([dfdet_command[0], "-c", code], capture_output=True, text=True, check=True)

@@ -12,6 +12,7 @@ import time
 import pytest
 import torch
 
+from dfdet import runs
 from dfdet.cli import main
 from dfdet.detectors.binary import BinaryDetector
 from dfdet.training.workflow import fit
@@ -107,6 +108,16 @@ def test_ctrl_c_before_anything_is_saved_leaves_no_run(flags, tmp_path, ctrl_c_i
         main(["fit", *flags(tmp_path, "--name", "x")])
     assert ended.value.code == 130
     assert "nothing to go on with" in capsys.readouterr().err
+    assert not (tmp_path / "default/x").exists()
+
+
+def test_so_does_ctrl_c_while_its_directory_is_being_made(flags, tmp_path, monkeypatch):
+    def provenance(manifests):
+        assert (tmp_path / "default/x/config.yaml").is_file()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "provenance", provenance)
+    assert main(["fit", *flags(tmp_path, "--name", "x")]) == 130
     assert not (tmp_path / "default/x").exists()
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from sessions import members
 
 LAB = """
 import sys, time
@@ -29,19 +30,6 @@ class Slow(Meso4Detector):
         say("SANITY" if self.trainer.sanity_checking else f"VALIDATING {self.trainer.current_epoch}")
         return super().validation_step(batch, batch_idx)
 """
-
-
-def members(session: int) -> list[int]:
-    """The processes of a session that are not dead."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, _, of = stat.read_text().rpartition(")")[2].split()[:4]
-        except OSError:
-            continue
-        if int(of) == session and state != "Z":
-            found.append(int(stat.parent.name))
-    return found
 
 
 class Fit:
