@@ -21,7 +21,7 @@ from dfdet.data.plan import EpochPlan, batches_in, plan_epoch, visits_in_block
 from dfdet.data.sources import MEDIA, Items, Source
 from dfdet.data.visits import VisitMaker
 from dfdet.data.wanted import EvalVisit, tracks_of, usable_runs
-from dfdet.data.workers import PREFETCH
+from dfdet.data.workers import SLOTS
 from dfdet.errors import UserError
 from dfdet.store import CropStore, StoreSpec
 from dfdet.video import Media, describe_choice
@@ -245,7 +245,7 @@ class VideoDataModule(LightningDataModule):
         mine = self._num_visits // self._world
         visits = visits_in_block(self.block_visits, self.batch_size, self._visit_width, mine)
         # beside the block: what the workers have ready of the next one
-        ahead = min(PREFETCH * self.workers, mine)
+        ahead = min(SLOTS * self.workers, mine)
         return (visits + ahead) * self._visit_width * self.clips_per_visit * clip
 
     @property

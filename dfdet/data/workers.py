@@ -1,64 +1,50 @@
 """Visits in, their clips out in order: worker processes decode into memory that they share with this one.
 
-A worker that dies (a decoder that crashes) or hangs costs the visits that it was at: their clips have weight 0 and say
-so. The others are made by new workers, from the place that had been reached.
+A worker that dies (a decoder that crashes) or hangs costs the visit that it was at: its clips have weight 0 and say
+so. Another worker takes its place and makes the visits that it had before it.
 """
 
 from __future__ import annotations
 
-import mmap
-import multiprocessing
-import os
-import signal
-import sys
-import threading
+import contextlib
 import time
-import weakref
-from collections.abc import Container, Iterator, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, NamedTuple
+from multiprocessing import util
+from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from dfdet import console
 from dfdet.data.batch import ClipSample
 from dfdet.data.visits import VisitMaker
 from dfdet.data.wanted import Visit, clips_in
+from dfdet.data.worker import UNBORN, LostError, Outcome, Worker, shared_zeros
 from dfdet.errors import UserError
-from dfdet.processes import end_with_the_parent
 
 PREFETCH = 4  # visits that each worker makes ahead
+SLOTS = PREFETCH + 1  # where their clips lie: one more, since one visit's are still being copied
 STARTING = 120.0  # seconds that a worker may take to start
-LOOK_EVERY = 1.0  # seconds between looks at whether the workers live
+LOOK_EVERY = 1.0  # seconds between looks at whether it lives
 CLOSING = 600.0  # seconds that a worker may take to write what it holds for the store
+ENDING = 5.0  # seconds that workers may take to end
 MOST_DEATHS = 16  # in one pass: more is no matter of single files
-NOTHING = -1
 _NONE = np.empty(0, np.uint8)
 
 
-def shared_zeros(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """Memory that workers share with this process.
-
-    Where they are forked it has no name: nothing is left of it whoever is killed, and a small /dev/shm does not matter.
-    """
-    count = int(np.prod(shape))
-    if sys.platform != "linux" or count == 0:
-        return torch.zeros(tuple(shape), dtype=dtype).share_memory_()
-    return torch.frombuffer(mmap.mmap(-1, count * dtype.itemsize), dtype=dtype).view(tuple(shape))
-
-
 class _Request(NamedTuple):
-    """A visit to make; None: the pass is over."""
+    """A visit to make; None: the pass is over.
 
+    ``serial`` tells it from all others of its place, ``number`` is the visit's in the pass.
+    """
+
+    serial: int
     number: int
-    slot: int
     in_pass: int
+    slot: int
     visit: Visit | None
 
 
@@ -70,21 +56,19 @@ class _Answer(NamedTuple):
     notes: list[str]
 
 
-class _Visits(Dataset[Any]):
-    """A request -> its clips, their pixels in its slot of the ring.
+class _Making:
+    """A request -> its clips, their pixels in its slot; runs in the worker.
 
     Args:
         maker: Makes the clips.
-        diary: int64 (workers, 2), shared: the process of each worker and the request that it is at, -1 for none.
-        ring: uint8 (slots, clips, T, S, S, 3), shared.
+        ring: uint8 (SLOTS, clips, T, S, S, 3), shared.
     """
 
-    def __init__(self, maker: VisitMaker, diary: Tensor, ring: Tensor) -> None:
-        self.maker, self.diary, self.ring = maker, diary, ring
-        self._pass = NOTHING
+    def __init__(self, maker: VisitMaker, ring: Tensor) -> None:
+        self.maker, self.ring = maker, ring
+        self._pass = 0
 
-    def __getitem__(self, request: _Request) -> _Answer:  # type: ignore[override]
-        self._note(request.number)
+    def __call__(self, request: _Request) -> _Answer:
         if request.in_pass != self._pass:
             self._pass = request.in_pass
             self.maker.begin_pass()
@@ -92,8 +76,6 @@ class _Visits(Dataset[Any]):
         pixels = None
         if request.visit is None:
             self.maker.end_pass()
-        elif get_worker_info() is None:
-            made = self.maker(request.visit)
         else:
             slot, count = self.ring[request.slot], clips_in(request.visit)
             fits = count <= len(slot)
@@ -102,52 +84,60 @@ class _Visits(Dataset[Any]):
                 # a video with many faces: its clips travel by pipe
                 pixels = np.stack([sample.pixels for sample in made])
             made = [replace(sample, pixels=_NONE) for sample in made]
-        self._note(NOTHING)
         return _Answer(made, pixels, self.maker.notes())
 
-    def _note(self, number: int) -> None:
-        worker = get_worker_info()
-        if worker is not None:
-            self.diary.numpy()[worker.id] = os.getpid(), number
 
+class _Place:
+    """A worker, the slots of its clips, its visits that were asked for and those that wait; outlives the process.
 
-class _Requests(Sampler[Any]):
-    """The requests of the coming pass; set anew before each, so that workers can live on."""
+    Args:
+        maker: Makes the clips.
+        clips: Clips that a slot holds.
+    """
 
-    def __init__(self) -> None:
-        self.requests: Sequence[_Request] = ()
+    def __init__(self, maker: VisitMaker, clips: int) -> None:
+        self.ring = shared_zeros((SLOTS, clips, *maker.clip_shape), torch.uint8)
+        self.asked: deque[_Request] = deque()
+        self.waiting: deque[int] = deque()
+        self._maker = maker
+        self._serial = 0
+        self._held = -1  # the slot whose clips are being copied
+        self.worker = Worker(_Making(maker, self.ring))
 
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.requests)
+    def ask(self, number: int, in_pass: int, visit: Visit | None) -> None:
+        """Gives it a visit; a death is noticed when an answer is fetched."""
+        taken = {self._held, *(request.slot for request in self.asked)}
+        self._serial += 1
+        slot = next(slot for slot in range(SLOTS) if slot not in taken)
+        request = _Request(self._serial, number, in_pass, slot, visit)
+        self.asked.append(request)
+        with contextlib.suppress(LostError):
+            self.worker.ask(request.serial, request)
 
-    def __len__(self) -> int:
-        return len(self.requests)
+    def answered(self) -> _Request:
+        """Takes the oldest request off the list; its clips lie in its slot until the next one is taken off."""
+        request = self.asked.popleft()
+        self._held = request.slot
+        return request
 
+    def start_anew(self, without: int, in_pass: int) -> _Request | None:
+        """Another process goes on with what was asked, but one request (by its serial) and those of other passes.
 
-class _LostError(Exception):
-    """Workers died or hang; ``why`` by the number of the request that each was at."""
-
-    def __init__(self, why: dict[int, str]) -> None:
-        super().__init__(f"{len(why)} visits were lost with their loader workers")
-        self.why = why
-
-
-def _start_worker(_: int) -> None:
-    # these reach the whole process group or job step: the main process alone decides what they mean
-    for name in ("SIGINT", "SIGUSR1", "SIGUSR2"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-    end_with_the_parent()
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
-
-
-def _as_is(value: Any) -> Any:
-    return value
+        Returns:
+            That request, if it is of this pass.
+        """
+        self.worker.kill()
+        left = [request for request in self.asked if request.in_pass == in_pass]
+        self.asked = deque(request for request in left if request.serial != without)
+        self.worker = Worker(_Making(self._maker, self.ring))
+        with contextlib.suppress(LostError):
+            for request in self.asked:
+                self.worker.ask(request.serial, request)
+        return next((request for request in left if request.serial == without), None)
 
 
 class VisitWorkers:
-    """A torch DataLoader over visits, whose workers live as long as it does.
+    """Processes that make visits; they live as long as it does.
 
     Args:
         maker: Makes the clips.
@@ -157,174 +147,114 @@ class VisitWorkers:
     """
 
     def __init__(self, maker: VisitMaker, num_workers: int, clips: int, patience: float | None = None) -> None:
-        self._maker, self._workers, self._patience = maker, num_workers, patience
-        self._clips = clips
-        self._requests = _Requests()
-        self._pass = 0
-        self._start()
-
-    def _start(self) -> None:
-        # torch sends the request PREFETCH x workers later when one is taken, whose clips are still being copied; and a
-        # ring of their own, since a worker that was given up may still write into its
-        slots = PREFETCH * self._workers + 1 if self._workers else 0
-        self._ring = shared_zeros((slots, self._clips, *self._maker.clip_shape), torch.uint8)
-        self._diary = shared_zeros((self._workers, 2), torch.int64).fill_(NOTHING)
-        # at its end python waits for its children without a limit
-        weakref.finalize(self, _kill, self._diary, any_state=False)
-        parallel = self._workers > 0
-        look = LOOK_EVERY if self._patience is None else min(LOOK_EVERY, self._patience)
-        self._loader = DataLoader(
-            _Visits(self._maker, self._diary, self._ring),
-            batch_size=None,
-            sampler=self._requests,
-            collate_fn=_as_is,
-            num_workers=self._workers,
-            worker_init_fn=_start_worker,
-            persistent_workers=parallel,
-            prefetch_factor=PREFETCH if parallel else None,
-            timeout=look if parallel else 0,
-            multiprocessing_context="fork" if parallel and sys.platform == "linux" else None,
-            # its own, or the number of workers would decide what torch's global generator gives to the network
-            generator=torch.Generator(),
-        )
-
-    def _start_anew(self) -> None:
-        """Ends all workers, those too that hear nothing weaker (they wait for a dead disk), and starts others."""
-        _kill(self._diary, any_state=True)
-        self._start()
+        self._maker, self._patience, self._clips = maker, patience, clips
+        self._pass = self._deaths = 0
+        self._lost: dict[int, str] = {}
+        self._places = [_Place(maker, clips) for _ in range(num_workers)]
+        # with its owner, and at the end of this process before it ends its children by itself
+        util.Finalize(self, _end, (self._places,), exitpriority=10)
 
     def clips(self, visits: Sequence[Visit]) -> Iterator[list[ClipSample]]:
         """The clips of each visit, in order; their pixels hold until the next visit is asked for."""
-        self._pass += 1
-        lost: dict[int, str] = {}
-        place = deaths = 0
-        while True:
-            order = self._order(visits, place, lost)
-            results = self._results()
-            try:
-                while place < len(visits):
-                    if place in lost:
-                        yield self._maker.blank(visits[place], lost[place])
-                    else:
-                        yield self._next(results, place, visits[place], order[place])
-                    place += 1
-                for n in range(max(self._workers, 1)):
-                    self._next(results, place, None, len(order) + n)
-                return
-            except _LostError as error:
-                lost |= error.why
-            deaths += 1
-            if deaths > MOST_DEATHS:
-                raise UserError(
-                    f"loader workers died or hung {deaths} times in one pass",
-                    "is there memory enough? Fewer data.num_workers and data.block_visits need less",
-                )
-            del results
-            self._start_anew()
-            if place == len(visits):
-                return
+        self._pass, self._deaths, self._lost = self._pass + 1, 0, {}
+        if not self._places:
+            yield from self._made_here(visits)
+            return
+        # each visit, and at last the end of the pass, by its number
+        for turn, place in enumerate(self._places):
+            place.waiting = deque([*range(turn, len(visits), len(self._places)), len(visits)])
+            self._top_up(place, visits)
+        for number in range(len(visits)):
+            place = self._places[number % len(self._places)]
+            samples = self._fetch(place, number, visits)
+            self._top_up(place, visits)
+            yield samples
+        for place in self._places:
+            self._fetch(place, len(visits), visits)
 
-    def _order(self, visits: Sequence[Visit], place: int, lost: Container[int]) -> dict[int, int]:
-        """Sets the requests of a pass from ``place`` on; which in turn each of them is."""
-        left = [number for number in range(place, len(visits)) if number not in lost]
-        requests = [_Request(number, self._slot(n), self._pass, visits[number]) for n, number in enumerate(left)]
-        # torch hands requests to its workers in turn, so that each gets one of the last
-        requests += [_Request(len(visits), 0, self._pass, None)] * max(self._workers, 1)
-        self._requests.requests = requests
-        return {number: n for n, number in enumerate(left)}
+    def _made_here(self, visits: Sequence[Visit]) -> Iterator[list[ClipSample]]:
+        self._maker.begin_pass()
+        for visit in visits:
+            made = self._maker(visit)
+            self._tell(self._maker.notes())
+            yield made
+        self._maker.end_pass()
+        self._tell(self._maker.notes())
 
-    def _slot(self, n: int) -> int:
-        """Where in the ring the clips of the n-th request of a pass lie."""
-        return n % max(len(self._ring), 1)
+    def _top_up(self, place: _Place, visits: Sequence[Visit]) -> None:
+        while place.waiting and len(place.asked) < PREFETCH:
+            number = place.waiting.popleft()
+            place.ask(number, self._pass, visits[number] if number < len(visits) else None)
 
-    def _results(self) -> Iterator[Any]:
-        with _one_opencv_thread(), _child_signal_kept():
-            try:
-                return iter(self._loader)
-            except RuntimeError:  # a worker has died, or still hangs, since the last pass
-                self._start_anew()
-                return iter(self._loader)
+    def _fetch(self, place: _Place, number: int, visits: Sequence[Visit]) -> list[ClipSample]:
+        """The clips of the visit that is the next in its place, blank ones where they are lost; none of the end."""
+        visit = visits[number] if number < len(visits) else None
+        while number not in self._lost:
+            self._top_up(place, visits)
+            outcome = self._outcome(place, visit)
+            if outcome is None:
+                continue
+            request, (answer, error) = place.answered(), outcome
+            if request.in_pass != self._pass:  # asked for by a pass that nobody wanted to its end
+                continue
+            if error is not None:
+                raise error
+            self._tell(answer.notes)
+            return self._with_pixels(place.ring[request.slot], answer)
+        return [] if visit is None else self._maker.blank(visit, self._lost[number])
 
-    def _next(self, results: Iterator[_Answer], place: int, visit: Visit | None, n: int) -> list[ClipSample]:
-        """The clips of the visit number ``place``, the ``n``-th that was asked for in this pass."""
-        asked = since = time.monotonic()
+    def _outcome(self, place: _Place, visit: Visit | None) -> Outcome | None:
+        """What has become of the oldest request of a place; None if its worker was replaced."""
         patience = self._patience
-        if patience is None:
+        if patience is None or visit is None:
             patience = CLOSING if visit is None else self._maker.patience(visit)
+        asked = since = time.monotonic()
+        at = place.worker.at
         while True:
             try:
-                samples, pixels, notes = next(results)
-                break
-            except (OSError, EOFError):  # what a dead worker had ready cannot be fetched any more
-                raise _LostError(self._blamed() or {}) from None
-            except RuntimeError as error:
-                blamed = self._blamed()
-                if blamed is not None:
-                    raise _LostError(blamed) from None
-                if not str(error).startswith("DataLoader timed out"):
-                    raise
-                now = time.monotonic()
-                pid, at = self._diary[n % self._workers].tolist()  # torch asks its workers in turn
-                if pid == NOTHING and now - asked < STARTING:
-                    since = now
-                if now - since > patience:
-                    # a worker that is elsewhere, stopped with its answer under way, says nothing against the visit
-                    why = {place: f"its reader gave no answer for {patience:.0f} s"} if at == place else {}
-                    raise _LostError(why) from None
-        for note in notes:
-            console.warn(note)
-        if self._workers == 0 or self._clips == 0:
-            return samples
-        if pixels is None:
-            pixels = self._ring[self._slot(n)].numpy()
+                outcome = place.worker.answer(min(LOOK_EVERY, patience))
+            except LostError:
+                self._replace(place, place.worker.at, "the process that read it died")
+                return None
+            if outcome is not None:
+                return outcome
+            now = time.monotonic()
+            if at != place.worker.at or (at == UNBORN and now - asked < STARTING):
+                at, since = place.worker.at, now
+            if now - since > patience:
+                # a worker that is elsewhere, stopped with its answer under way, says nothing against the visit
+                self._replace(place, at, f"its reader gave no answer for {patience:.0f} s")
+                return None
+
+    def _replace(self, place: _Place, at: int, why: str) -> None:
+        self._deaths += 1
+        if self._deaths > MOST_DEATHS:
+            raise UserError(
+                f"loader workers died or hung {self._deaths} times in one pass",
+                "is there memory enough? Fewer data.num_workers and data.block_visits need less",
+            )
+        lost = place.start_anew(at, self._pass)
+        if lost is not None:
+            self._lost[lost.number] = why
+
+    def _with_pixels(self, slot: Tensor, answer: _Answer) -> list[ClipSample]:
+        if self._clips == 0:
+            return answer.clips
+        pixels = slot.numpy() if answer.pixels is None else answer.pixels
         return [
             replace(sample, pixels=pixels[j]) if sample.place is None else self._maker.placed(sample)
-            for j, sample in enumerate(samples)
+            for j, sample in enumerate(answer.clips)
         ]
 
-    def _blamed(self) -> dict[int, str] | None:
-        """The requests that dead workers were at, none if they were idle; None where nobody died at work."""
-        alive = {child.pid for child in multiprocessing.active_children()}
-        dead = [number for pid, number in self._diary.tolist() if pid != NOTHING and pid not in alive]
-        return {number: "the process that read it died" for number in dead if number != NOTHING} if dead else None
+    @staticmethod
+    def _tell(notes: Sequence[str]) -> None:
+        for note in notes:
+            console.warn(note)
 
 
-def _kill(diary: Tensor, any_state: bool) -> None:
-    """Ends workers for good; if not in any state, then only those that would never end by themselves."""
-    alive = {child.pid for child in multiprocessing.active_children()}
-    for pid, _ in diary.tolist():
-        if pid in alive and (any_state or _stuck(pid)):
-            os.kill(pid, signal.SIGKILL)
-
-
-def _stuck(pid: int) -> bool:
-    """Whether a process is stopped or waits for a disk, as far as the system tells."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
-        return False
-    return state in "TtD"
-
-
-@contextmanager
-def _one_opencv_thread() -> Iterator[None]:
-    """Ends OpenCV's threads while workers are forked: one that inherits their pool without them waits for ever."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)
-
-
-@contextmanager
-def _child_signal_kept() -> Iterator[None]:
-    """Takes back the handler by which torch raises a worker's death wherever the main process happens to be."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGCHLD)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGCHLD, before if before is not None else signal.SIG_DFL)
+def _end(places: Sequence[_Place]) -> None:
+    until = time.monotonic() + ENDING
+    for place in places:
+        place.worker.stop()
+    for place in places:
+        place.worker.end(until)

@@ -7,10 +7,12 @@ import multiprocessing
 import os
 import resource
 import signal
+import struct
 import subprocess
 import sys
 import threading
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +22,6 @@ from dfdet import manifest
 from dfdet.data import visits
 from dfdet.data.clips import ClipSpec
 from dfdet.data.module import CropOptions
-from dfdet.data.visits import VisitMaker
 from dfdet.faces.tracking import whole_image_track
 from dfdet.video import open_reader
 
@@ -253,18 +254,36 @@ def test_workers_that_are_stopped_between_two_epochs_are_replaced(data, undistur
 def test_one_that_is_stopped_with_its_answer_under_way_costs_nothing(
     data, undisturbed, impatient, clips_of, no_orphan, monkeypatch, tmp_path
 ):
-    notes, once = VisitMaker.notes, tmp_path / "stopped"
+    send, once = Connection.send_bytes, tmp_path / "stopped"
 
-    def stopped(self):
-        """Called when a visit's clips are made, and before they are sent."""
-        if not once.exists():
+    def stopped(self, *what):
+        if multiprocessing.parent_process() is not None and not once.exists():
             once.touch()
             os.kill(os.getpid(), signal.SIGSTOP)
-        return notes(self)
+        send(self, *what)
 
-    monkeypatch.setattr(VisitMaker, "notes", stopped)
+    monkeypatch.setattr(Connection, "send_bytes", stopped)
     started = time.monotonic()
     assert clips_of(data, "train", list(impatient(data, "train", 2.0))) == undisturbed["train"]
+    assert once.exists()
+    assert time.monotonic() - started < 60
+
+
+def test_one_that_dies_with_half_an_answer_sent_costs_nothing_but_its_visit(
+    data, undisturbed, impatient, clips_of, no_orphan, monkeypatch, tmp_path
+):
+    send, once = Connection.send_bytes, tmp_path / "died"
+
+    def half(self, answer):
+        if multiprocessing.parent_process() is not None and not once.exists():
+            once.touch()
+            os.write(self.fileno(), struct.pack("!i", len(answer)) + answer[: len(answer) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+        send(self, answer)
+
+    monkeypatch.setattr(Connection, "send_bytes", half)
+    started = time.monotonic()
+    assert clips_of(data, "train", list(impatient(data, "train", None))) == undisturbed["train"]
     assert once.exists()
     assert time.monotonic() - started < 60
 
