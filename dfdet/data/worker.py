@@ -45,11 +45,12 @@ class Worker:
 
     def __init__(self, make: Make) -> None:
         # the number of the request that it is at, or one of the above; and whether it shall end
-        self._diary = shared_zeros((2,), torch.int64)
+        diary = shared_zeros((2,), torch.int64)
+        self._diary = diary.numpy()  # a tensor that is made in inference mode may not be changed outside of it
         self._diary[0] = UNBORN
         context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, make, self._diary), daemon=True)
+        self._process = context.Process(target=_work, args=(theirs, make, diary), daemon=True)
         with _one_opencv_thread():
             self._process.start()
         theirs.close()  # or its death would not end the pipe
