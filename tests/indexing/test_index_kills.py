@@ -60,7 +60,9 @@ def indexed_under_fire(start, films, folder, kill, kills, length):
             kill(running)
             fired += 1
         _, err = running.finish()
-        assert "Traceback" not in err
+        # a child whose parent was killed while it started it: python itself says so, before any line of ours has run
+        unborn = "in spawn_main" in err and err.rstrip().endswith("EOFError: Ran out of input")
+        assert "Traceback" not in err or (unborn and err.count("Traceback") <= 2)
         assert running.all_gone()
     return [*done, out]
 
