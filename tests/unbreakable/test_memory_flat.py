@@ -29,12 +29,16 @@ data = VideoDataModule(
 )
 
 def memory():
-    '''MiB of this process and of each worker, what they share divided among them.'''
+    '''MiB of this process and of each worker, what they share divided among them.
+
+    Not of files that are mapped: a library counts for more when some other process that has mapped it ends.
+    '''
     gc.collect()
     found = []
     for pid in [os.getpid(), *sorted(child.pid for child in multiprocessing.active_children())]:
         with open(f"/proc/{pid}/smaps_rollup") as lines:
-            found.append(next(int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:")))
+            own = [line for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:"))]
+        found.append(sum(int(line.split()[1]) for line in own) / 1024)
     return found
 
 loader = data.train_dataloader() if stage == "train" else data.val_dataloader()
