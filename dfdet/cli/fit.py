@@ -45,6 +45,8 @@ def main(arguments: Sequence[str]) -> None:
     from dfdet.training.workflow import fit
 
     result = fit(rest, resume=ours.get("--resume"))
-    console.show(*result.tables(), json_file=ours.get("--json"))
-    console.say(f"wrote {result.run.path}")
-    console.say(f"next: dfdet test --run {result.run.path}")
+    onward = f"next: dfdet test --run {result.run.path}"
+    with console.interruptible(f"all is written to {result.run.path}; {onward}"):
+        console.show(*result.tables(), json_file=ours.get("--json"))
+        console.say(f"wrote {result.run.path}")
+        console.say(onward)

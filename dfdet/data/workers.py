@@ -87,7 +87,7 @@ class _Making:
         return _Answer(made, pixels, self.maker.notes())
 
 
-class _Place:
+class _Seat:
     """A worker, the slots of its clips, its visits that were asked for and those that wait; outlives the process.
 
     Args:
@@ -150,7 +150,7 @@ class VisitWorkers:
         self._maker, self._patience, self._clips = maker, patience, clips
         self._pass = self._deaths = 0
         self._lost: dict[int, str] = {}
-        self._places = [_Place(maker, clips) for _ in range(num_workers)]
+        self._places = [_Seat(maker, clips) for _ in range(num_workers)]
         # with its owner, and at the end of this process before it ends its children by itself
         util.Finalize(self, _end, (self._places,), exitpriority=10)
 
@@ -181,12 +181,12 @@ class VisitWorkers:
         self._maker.end_pass()
         self._tell(self._maker.notes())
 
-    def _top_up(self, place: _Place, visits: Sequence[Visit]) -> None:
+    def _top_up(self, place: _Seat, visits: Sequence[Visit]) -> None:
         while place.waiting and len(place.asked) < PREFETCH:
             number = place.waiting.popleft()
             place.ask(number, self._pass, visits[number] if number < len(visits) else None)
 
-    def _fetch(self, place: _Place, number: int, visits: Sequence[Visit]) -> list[ClipSample]:
+    def _fetch(self, place: _Seat, number: int, visits: Sequence[Visit]) -> list[ClipSample]:
         """The clips of the visit that is the next in its place, blank ones where they are lost; none of the end."""
         visit = visits[number] if number < len(visits) else None
         while number not in self._lost:
@@ -203,7 +203,7 @@ class VisitWorkers:
             return self._with_pixels(place.ring[request.slot], answer)
         return [] if visit is None else self._maker.blank(visit, self._lost[number])
 
-    def _outcome(self, place: _Place, visit: Visit | None) -> Outcome | None:
+    def _outcome(self, place: _Seat, visit: Visit | None) -> Outcome | None:
         """What has become of the oldest request of a place; None if its worker was replaced."""
         patience = self._patience
         if patience is None or visit is None:
@@ -226,7 +226,7 @@ class VisitWorkers:
                 self._replace(place, at, f"its reader gave no answer for {patience:.0f} s")
                 return None
 
-    def _replace(self, place: _Place, at: int, why: str) -> None:
+    def _replace(self, place: _Seat, at: int, why: str) -> None:
         self._deaths += 1
         if self._deaths > MOST_DEATHS:
             raise UserError(
@@ -252,7 +252,7 @@ class VisitWorkers:
             console.warn(note)
 
 
-def _end(places: Sequence[_Place]) -> None:
+def _end(places: Sequence[_Seat]) -> None:
     until = time.monotonic() + ENDING
     for place in places:
         place.worker.stop()

@@ -26,7 +26,7 @@ class Interrupted(BaseException):  # a KeyboardInterrupt would be swallowed by L
 
 
 @contextmanager
-def on_ctrl_c(handler: Callable[[int, Any], None]) -> Iterator[None]:
+def on_ctrl_c(handler: Callable[[int, Any], None] | signal.Handlers) -> Iterator[None]:
     """Gives Ctrl-C to a handler for a while; outside of the main thread, which gets no signals, it does nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -118,7 +119,7 @@ def fit(arguments: Sequence[str], resume: str | None = None) -> Result:
         _check_last(run, model)
     fresh = run is None
     run = _new_run(cli, data, stamps) if run is None else run
-    with _log_to(run), _taken_back_unless_saved(run, fresh):
+    with _log_to(run), _left_in_order(run, fresh):
         data.announce()
         _train(cli, model, data, run, resume is not None)
         result = _conclude(cli, run, model, data, stamps)
@@ -140,14 +141,27 @@ def _check_last(run: Run, model: LightningModule) -> None:
 
 
 @contextmanager
-def _taken_back_unless_saved(run: Run, fresh: bool) -> Iterator[None]:
-    """A new run that ends by a mistake before its first checkpoint leaves no directory: its name stays free."""
+def _left_in_order(run: Run, fresh: bool) -> Iterator[None]:
+    """However it ends early: a new run without a checkpoint leaves no directory, and Ctrl-C says how to go on."""
     try:
         yield
-    except (UserError, SystemExit, KeyboardInterrupt):
-        if fresh and not any(run.checkpoints.glob("*.ckpt")) and first_process():
-            shutil.rmtree(run.path)
+    except (KeyboardInterrupt, Interrupted):
+        with on_ctrl_c(signal.SIG_IGN):
+            saved = (run.checkpoints / "last.ckpt").is_file()
+            _take_back_unless_saved(run, fresh)
+            nothing = "stopped before anything was saved: there is nothing to go on with"
+            if first_process():
+                console.say(f"stopped; go on with: dfdet fit --resume {run.path}" if saved else nothing)
+        raise SystemExit(130) from None
+    except (UserError, SystemExit):
+        _take_back_unless_saved(run, fresh)
         raise
+
+
+def _take_back_unless_saved(run: Run, fresh: bool) -> None:
+    """A new run's name stays free where nothing was saved under it."""
+    if fresh and not any(run.checkpoints.glob("*.ckpt")) and first_process():
+        shutil.rmtree(run.path)
 
 
 def _new_run(cli: DetectorCLI, data: VideoDataModule, stamps: Sequence[str]) -> Run:
@@ -159,7 +173,7 @@ def _new_run(cli: DetectorCLI, data: VideoDataModule, stamps: Sequence[str]) -> 
         config.name = runs.free_name(config.runs, config.experiment, stem)
     run = runs.create(config.runs, config.experiment, config.name)
     os.environ[_RUN] = str(run.path)
-    with _taken_back_unless_saved(run, True):
+    with _left_in_order(run, True):
         files.write_text(run.config, cli.dump())
         found = runs.provenance([s.manifest for s in data.train_sources + data.val_sources + data.test_sources])
         faces = data.items("train").faces
@@ -178,19 +192,9 @@ def _train(cli: DetectorCLI, model: LightningModule, data: VideoDataModule, run:
             trainer.fit(model, datamodule=data, ckpt_path=str(last) if resume else None, weights_only=True)
         if interrupt.pressed:  # in the last epoch: all that is left is to score validation
             raise Interrupted
-    except Interrupted:
-        raise _stopped(run) from None
     finally:
         for logger in trainer.loggers:
             logger.finalize("success" if trainer.state.finished else "failed")
-
-
-def _stopped(run: Run) -> SystemExit:
-    if (run.checkpoints / "last.ckpt").is_file():
-        console.say(f"stopped; go on with: dfdet fit --resume {run.path}")
-    else:
-        console.say("stopped before anything was saved: there is nothing to go on with")
-    return SystemExit(130)
 
 
 def _conclude(
@@ -198,10 +202,7 @@ def _conclude(
 ) -> Result:
     """Scores validation with the best checkpoint and stores the thresholds."""
     checkpoint = best_or_last(run)
-    try:
-        table = _score(cli, run, model, data, "val", checkpoint)
-    except Interrupted:
-        raise _stopped(run) from None
+    table = _score(cli, run, model, data, "val", checkpoint)
     scores = as_scores(table)
     thresholds = thresholds_from(scores)
     record = {"thresholds": thresholds, "checkpoint": checkpoint.name, "stamps": list(stamps)}

@@ -159,16 +159,28 @@ def test_workers_that_are_killed_do_not_end_it(fit):
     running.left_nothing()
 
 
+def check_or_done(fit: Fit) -> None:
+    """As :func:`check`; or all was done, and python itself may have been interrupted on its way out."""
+    fit.process.wait(60)
+    if "next: dfdet test" not in fit.said():
+        check(fit)
+        return
+    assert "Traceback" not in fit.said()
+    assert fit.process.returncode in (0, 130, -signal.SIGINT)
+    fit.left_nothing()
+
+
+def test_while_the_last_scores_are_written(fit):
+    running = fit()
+    assert running.wait_for((running.runs / "default/x/thresholds.json").exists), running.said()
+    running.ctrl_c()
+    check_or_done(running)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 def test_at_any_moment(fit, seed):
     running = fit()
     time.sleep(random.Random(seed).uniform(0.3, 12.0))
     running.ctrl_c()
-    running.process.wait(60)
-    if "next: dfdet test" not in running.said():
-        check(running)
-    else:  # all was done; python itself may have been interrupted on its way out
-        assert "Traceback" not in running.said()
-        assert running.process.returncode in (0, 130, -signal.SIGINT)
-        running.left_nothing()
+    check_or_done(running)
