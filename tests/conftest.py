@@ -17,6 +17,15 @@ os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 
+@pytest.fixture(autouse=True)
+def _the_same_draws() -> None:
+    """What a test draws without a seed of its own does not depend on the tests before it."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
+
+
 @pytest.fixture(scope="session")
 def sample_media() -> Path:
     """The folder of sample media (real files that may not be redistributed); skips where it is absent."""

@@ -117,7 +117,9 @@ def test_so_does_ctrl_c_while_its_directory_is_being_made(flags, tmp_path, monke
         raise KeyboardInterrupt
 
     monkeypatch.setattr(runs, "provenance", provenance)
-    assert main(["fit", *flags(tmp_path, "--name", "x")]) == 130
+    with pytest.raises(SystemExit) as ended:
+        main(["fit", *flags(tmp_path, "--name", "x")])
+    assert ended.value.code == 130
     assert not (tmp_path / "default/x").exists()
 
 
