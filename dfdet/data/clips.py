@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+
+from dfdet.errors import UserError
 
 # a visit's clips lie in one stretch between keyframes, so that one seek serves them all; where keyframes are dense,
 # stretches are joined up to this many frames, or the clips of a visit would be near copies
@@ -26,15 +28,30 @@ class ClipSpec:
     """The shape of a clip in time.
 
     Attributes:
-        frames: T, frames a clip; 1 for a detector of single frames.
+        frames: T, frames a clip; 1 for a detector of single frames, and for one of clips the number that it was made
+            for.
         sampling: ``consecutive`` (T neighbours), ``strided`` (every ``stride``-th), ``uniform`` (T frames spread over
             the whole track).
         stride: Step between frames for ``strided``.
+        eval_frame: In evaluation, take one clip a face, which begins at this frame of the video (0-based), or at the
+            nearest with a face: of a shorter video, its last. None: evenly spread clips. Training is not touched.
     """
 
     frames: int = 1
     sampling: Literal["consecutive", "strided", "uniform"] = "consecutive"
     stride: int = 1
+    eval_frame: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.eval_frame is None:
+            return
+        if self.eval_frame < 0:
+            raise UserError(f"data.clip.eval_frame is {self.eval_frame}", "frames are counted from 0")
+        if self.sampling == "uniform" and self.frames > 1:
+            raise UserError(
+                "data.clip.eval_frame says where a clip begins, data.clip.sampling uniform spreads it over the track",
+                "leave one of them out",
+            )
 
     @property
     def step(self) -> int:
@@ -128,6 +145,37 @@ def fixed(spec: ClipSpec, runs: Sequence[Run], clips: int) -> list[np.ndarray]:
     places = np.unique(np.round(np.linspace(0, len(candidates) - 1, min(clips, len(candidates)))).astype(int))
     first = candidates[places]
     return [_from(spec, int(s), int(s) + spec.extent) for s in first]
+
+
+def evaluated(
+    spec: ClipSpec, tracks: Mapping[int, Sequence[Run]], clips: int
+) -> list[tuple[int, int, tuple[int, ...]]]:
+    """The clips of a video in evaluation: (track, number, frames).
+
+    :func:`fixed` ones of each track; with ``spec.eval_frame`` one of each track that has a face where clips begin
+    nearest to it (of two places that are equally near, at the earlier).
+
+    Args:
+        spec: The shape of a clip.
+        tracks: Usable runs by track; a track without any gives nothing.
+        clips: How many of each track, without ``spec.eval_frame``.
+    """
+    seen = {track: runs for track, runs in tracks.items() if runs}
+    if spec.eval_frame is None:
+        found = [(track, list(enumerate(fixed(spec, runs, clips)))) for track, runs in seen.items()]
+        return [(track, number, tuple(clip.tolist())) for track, own in found for number, clip in own]
+    nearest = {track: _nearest(spec, runs, spec.eval_frame) for track, runs in seen.items()}
+    asked = spec.eval_frame
+    first = min((int(clip[0]) for clip in nearest.values()), key=lambda f: (abs(f - asked), f), default=asked)
+    return [(track, 0, tuple(clip.tolist())) for track, clip in nearest.items() if clip[0] == first]
+
+
+def _nearest(spec: ClipSpec, runs: Sequence[Run], frame: int) -> np.ndarray:
+    whole = _starts(spec, runs)
+    if not whole:
+        return _from(spec, *_longest(runs))
+    first = min((min(max(frame, a), b - 1) for a, b in whole), key=lambda f: (abs(f - frame), f))
+    return _from(spec, first, first + spec.extent)
 
 
 def turn(places: int, clips: int, lap: int, order_of: Callable[[int], np.random.Generator]) -> list[int]:

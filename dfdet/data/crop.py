@@ -35,6 +35,8 @@ MESONET_SIDE = 2.2
 EYES_TO_MOUTH = 0.355
 # What cubic interpolation reads around a point.
 REACH = 3
+# Side of the blocks of JPEG, and of most transforms of video codecs.
+GRID = 8
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,9 @@ def plan(
         points: Landmarks (T, 5, 2) in pixels, NaN where a frame has none; None where the face detector has none at all.
         frame_width: Width of the frames, pixels.
         frame_height: Height of the frames, pixels.
-        window: Only for ``native``: where in [0, 1]^2 the window lies inside a face crop that is larger; drawn at
-            random in training, (.5, .5) = None in evaluation. Along an axis where the crop is smaller it is centred.
+        window: Only for ``native`` and ``native_grid8``: where in [0, 1]^2 the window lies inside a face crop that is
+            larger; drawn at random in training, (.5, .5) = None in evaluation. Along an axis where the crop is smaller
+            it is centred.
 
     Raises:
         UserError: The rule needs landmarks, which this track's face detector does not give.
@@ -174,7 +177,7 @@ def _squares(
         centres = np.repeat(centres.mean(0, keepdims=True), len(boxes), axis=0)
     corners = np.floor(centres - side / 2 + 0.5).astype(np.int64)
     corners = _inside(corners, side, width, depth)
-    if spec.mode == "native":
+    if spec.mode != "resize":
         place = np.asarray(window or (0.5, 0.5), dtype=np.float64)
         if not ((place >= 0) & (place <= 1)).all():
             raise ValueError(f"window {window} lies outside [0, 1]^2")
@@ -182,6 +185,9 @@ def _squares(
         corners = corners + np.floor(room * (place if room > 0 else 0.5) + 0.5).astype(np.int64)
         side = spec.size
         corners = _inside(corners, side, width, depth)
+        if spec.mode == "native_grid8":
+            # towards the frame's corner: what lies inside the frame stays inside, what covers it covers it
+            corners = np.sign(corners) * (np.abs(corners) // GRID * GRID)
     return np.concatenate([corners, np.full((len(corners), 1), side, dtype=np.int64)], axis=1)
 
 

@@ -11,7 +11,7 @@ from dfdet.errors import UserError, nearest
 _CHOICES: dict[str, tuple[str, ...]] = {
     "align": ("none", "similarity", "upright"),
     "pad": ("zero", "reflect"),
-    "mode": ("resize", "native"),
+    "mode": ("resize", "native", "native_grid8"),
     "box": ("constant", "smoothed"),
 }
 
@@ -27,7 +27,8 @@ class CropSpec:
         align: ``none``; ``similarity``: rotated and scaled onto ArcFace's template; ``upright``: MesoNet's rule,
             rotated until the mouth is below the eyes, centre at the nose tip. Both need landmarks and resample.
         pad: What stands where the crop leaves the frame: black, or the frame mirrored (which doubles noise residuals).
-        mode: ``resize``: the square is resampled to ``size``; ``native``: a window of ``size`` pixels, not resampled.
+        mode: ``resize``: the square is resampled to ``size``; ``native``: a window of ``size`` pixels, not resampled;
+            ``native_grid8``: one whose corner lies on the frame's grid of 8 x 8 pixels, that of JPEG's blocks.
         size: Side S of what comes out, pixels.
         box: ``constant``: one square a clip; ``smoothed``: a square of one side that follows the track's centre.
     """
@@ -36,7 +37,7 @@ class CropSpec:
     shift_y: float = 0.0
     align: Literal["none", "similarity", "upright"] = "none"
     pad: Literal["zero", "reflect"] = "zero"
-    mode: Literal["resize", "native"] = "resize"
+    mode: Literal["resize", "native", "native_grid8"] = "resize"
     size: int = 224
     box: Literal["constant", "smoothed"] = "constant"
 
@@ -50,8 +51,10 @@ class CropSpec:
             raise UserError(f"crop scale={self.scale} is not above 0", "1.3 face heights is the default")
         if self.size < 1:
             raise UserError(f"crop size={self.size} is not a number of pixels", "224 is the default")
-        if self.align != "none" and self.mode == "native":
-            raise UserError(f"crop align={self.align!r} resamples, mode='native' does not", "choose one of the two")
+        if self.align != "none" and self.mode != "resize":
+            raise UserError(
+                f"crop align={self.align!r} resamples, mode={self.mode!r} does not", "choose one of the two"
+            )
         if self.align != "none" and self.box == "smoothed":
             raise UserError(f"crop align={self.align!r} is one matrix a clip", "box='smoothed' needs align='none'")
 
@@ -103,7 +106,8 @@ class CropOptions:
         shift_y: Shift of the square downwards, in the same units.
         align: none, similarity (five points to the ArcFace template) or upright (MesoNet's).
         pad: What lies outside the frame: zero or reflect.
-        mode: resize the square to S, or take a native window of S pixels out of it.
+        mode: resize the square to S, or take a native window of S pixels out of it; native_grid8 keeps its corner on
+            the frame's grid of 8 pixels, so that JPEG's blocks stay whole.
         box: constant (one square a clip) or smoothed (follows the face).
     """
 
@@ -113,7 +117,7 @@ class CropOptions:
     shift_y: float | None = None
     align: Literal["none", "similarity", "upright"] | None = None
     pad: Literal["zero", "reflect"] | None = None
-    mode: Literal["resize", "native"] | None = None
+    mode: Literal["resize", "native", "native_grid8"] | None = None
     box: Literal["constant", "smoothed"] | None = None
 
     def spec(self, size: int) -> CropSpec:

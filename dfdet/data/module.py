@@ -282,11 +282,8 @@ class VideoDataModule(LightningDataModule):
             tracks = tracks_of(items, item, media.num_frames)
         except ValueError:  # the worker meets it again, and its clip tells it
             tracks = {}
-        clips: list[tuple[int, int, tuple[int, ...]]] = []
-        for number, track in tracks.items():
-            runs = usable_runs(track, media)
-            for clip, frames in enumerate(clip_choice.fixed(self.clip, runs, self.eval_clips) if runs else []):
-                clips.append((number, clip, tuple(frames.tolist())))
+        runs = {number: usable_runs(track, media) for number, track in tracks.items()}
+        clips = clip_choice.evaluated(self.clip, runs, self.eval_clips)
         return tuple(clips) or ((int(items.main_track[item]), 0, ()),)
 
     def eval_dataloader(self, stage: Stage) -> EvalLoader:
