@@ -81,6 +81,7 @@ class _MesoNet(nn.Module):
         # function without weights). Keras' default .3 gives other outputs.
         self.leaky = nn.LeakyReLU(0.1)
         self.output = nn.Linear(16, 1)
+        self.num_features = 16
         self.apply(_keras_initialisation)
 
     @property
@@ -91,22 +92,22 @@ class _MesoNet(nn.Module):
             side = -(-side // kernel)
         return side
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits.
-
-        Args:
-            images: RGB in [0, 1], nothing subtracted, (B, 3, S, S).
-
-        Returns:
-            (B,), above 0 is fake.
-        """
+    def features(self, images: Tensor) -> Tensor:
+        """Features (B, 16) of RGB images in [0, 1], nothing subtracted, (B, 3, S, S)."""
         if images.shape[-2:] != (self.size, self.size):
             raise ValueError(f"images of {tuple(images.shape[-2:])} meet a network for {self.size} x {self.size}")
         maps = images
         for convolution, norm, pool in zip(self.convolutions, self.norms, self.pools, strict=True):
             maps = pool(norm(F.relu(convolution(maps))))
-        features = self.leaky(self.hidden(self.dropout(maps.flatten(1))))
-        return self.output(self.dropout(features)).squeeze(1)
+        return self.leaky(self.hidden(self.dropout(maps.flatten(1))))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits (B,) of features (B, 16); above 0 is fake."""
+        return self.output(self.dropout(features)).squeeze(-1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B,) of RGB images in [0, 1], nothing subtracted, (B, 3, S, S)."""
+        return self.classify(self.features(images))
 
 
 class Meso4(_MesoNet):

@@ -91,14 +91,38 @@ class _RGB(nn.Module):
         return images / 127.5 - 1
 
 
+class _Fused(nn.Module):
+    """Residuals and RGB, both in [-1, 1], side by side: 6 or 12 maps."""
+
+    def __init__(self, residual: SRMResidual) -> None:
+        super().__init__()
+        self.residual = residual
+        self.rgb = _RGB()
+        self.channels = residual.channels + self.rgb.channels
+
+    def forward(self, images: Tensor) -> Tensor:
+        residual = self.residual(images)
+        return torch.cat([residual, self.rgb(images).to(residual.dtype)], dim=1)
+
+
+def _front(name: str, mode: Literal["sum", "per_channel"], truncate: float | None) -> SRMResidual | _RGB | _Fused:
+    if name == "rgb":
+        return _RGB()
+    residual = SRMResidual(mode, truncate)
+    return residual if name == "srm" else _Fused(residual)
+
+
 class SRMCNN(nn.Module):
     """Residuals, Conv 32, ReLU, Conv 64, ReLU, max pooling, one linear layer.
 
-    281,537 parameters at 128 pixels, 19,457 with ``head="gap"``. With one torch seed both fronts start from the same
-    trainable weights, so that a difference in convergence (the paper's claim) is the front's.
+    281,537 parameters at 128 pixels, 19,457 with ``head="gap"``, 864 more when fused. With one torch seed the fronts
+    ``srm`` and ``rgb`` start from the same trainable weights, so that a difference in convergence (the paper's claim)
+    is the front's.
 
     Args:
-        front: ``srm``, the paper's; ``rgb``, its control: the image itself in [-1, 1].
+        front: ``srm``, the paper's; ``rgb``, its control: the image itself in [-1, 1]; ``fused``: both, since the paper
+            wants residuals "alone or with the RGB contents" and says no more. Ours: their maps side by side in front of
+            the first convolution, whose initialisation follows the same rule.
         head: ``flatten``, our reading of the paper; ``gap``: global average pooling, which takes any size.
         size: Side S of the images, pixels; matters for ``flatten`` alone.
         mode: See :class:`SRMResidual`; not used with ``rgb``.
@@ -107,37 +131,38 @@ class SRMCNN(nn.Module):
 
     def __init__(
         self,
-        front: Literal["srm", "rgb"] = "srm",
+        front: Literal["srm", "rgb", "fused"] = "srm",
         head: Literal["flatten", "gap"] = "flatten",
         size: int = 128,
         mode: Literal["sum", "per_channel"] = "sum",
         truncate: float | None = 3.0,
     ) -> None:
         super().__init__()
-        if front not in ("srm", "rgb"):
-            raise ValueError(f"front={front!r} is neither 'srm' nor 'rgb'")
+        if front not in ("srm", "rgb", "fused"):
+            raise ValueError(f"front={front!r} is none of 'srm', 'rgb', 'fused'")
         if head not in ("flatten", "gap"):
             raise ValueError(f"head={head!r} is neither 'flatten' nor 'gap'")
         self.size = size
         self.head = head
-        self.front = SRMResidual(mode, truncate) if front == "srm" else _RGB()
+        self.front = _front(front, mode, truncate)
         self.conv1 = nn.Conv2d(self.front.channels, 32, 3, padding=1)
         self.conv2 = nn.Conv2d(32, 64, 3, padding=1)
         self.pool = nn.MaxPool2d(2)
-        self.output = nn.Linear(64 * (size // 2) ** 2 if head == "flatten" else 64, 1)
+        self.num_features = 64 * (size // 2) ** 2 if head == "flatten" else 64
+        self.output = nn.Linear(self.num_features, 1)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits.
-
-        Args:
-            images: RGB 0..255, not normalised, (B, 3, S, S).
-
-        Returns:
-            (B,), above 0 is fake.
-        """
+    def features(self, images: Tensor) -> Tensor:
+        """Features (B, D) of RGB images 0..255, not normalised, (B, 3, S, S)."""
         if self.head == "flatten" and images.shape[-2:] != (self.size, self.size):
             raise ValueError(f"images of {tuple(images.shape[-2:])} meet a network for {self.size} x {self.size}")
         maps = F.relu(self.conv1(self.front(images)))
         maps = self.pool(F.relu(self.conv2(maps)))
-        features = maps.flatten(1) if self.head == "flatten" else maps.mean((2, 3))
-        return self.output(features).squeeze(1)
+        return maps.flatten(1) if self.head == "flatten" else maps.mean((2, 3))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits (B,) of features (B, D); above 0 is fake."""
+        return self.output(features).squeeze(-1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B,) of RGB images 0..255, not normalised, (B, 3, S, S)."""
+        return self.classify(self.features(images))

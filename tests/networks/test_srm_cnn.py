@@ -29,6 +29,8 @@ def parameters(network):
         ({"size": 224}, 822_209),
         ({"size": 224, "head": "gap"}, 19_457),
         ({"front": "rgb"}, 281_537),
+        ({"front": "fused"}, 281_537 + 864),
+        ({"front": "fused", "mode": "per_channel"}, 281_537 + 9 * 864 // 3),
     ],
 )
 def test_parameter_counts(settings, count):
@@ -117,7 +119,17 @@ def test_both_fronts_start_from_the_same_weights(head):
     assert all(torch.equal(trainable[0][name], trainable[1][name]) for name in trainable[0])
 
 
-@pytest.mark.parametrize("settings", [{}, {"head": "gap"}, {"front": "rgb"}, {"mode": "per_channel"}])
+def test_fused_puts_residuals_and_rgb_side_by_side_in_float32(images):
+    residual, rgb, both = (SRMCNN(front, size=32).front for front in ("srm", "rgb", "fused"))
+    assert torch.equal(both(images), torch.cat([residual(images), rgb(images)], 1))
+    assert both(images).abs().max() <= 1
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(both(images + 0.3)[:, :3], residual(images + 0.3))
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"head": "gap"}, {"front": "rgb"}, {"front": "fused"}, {"mode": "per_channel"}]
+)
 def test_every_trainable_parameter_gets_a_gradient(settings, images):
     torch.manual_seed(0)
     network = SRMCNN(size=32, **settings)
