@@ -1,4 +1,4 @@
-"""A network in, a detector out: one logit a clip (> 0 says fake), loss, optimiser, schedule.
+"""Batches of clips in, one logit a clip out (> 0 says fake): the loss, the steps and the optimiser of detectors.
 
 Any other LightningModule may stand in its place, as long as it takes :class:`~dfdet.data.batch.ClipBatch` and its
 ``validation_step``, ``test_step`` and ``predict_step`` return :class:`ClipScores`.
@@ -6,8 +6,10 @@ Any other LightningModule may stand in its place, as long as it takes :class:`~d
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, Self, TypedDict
 
 import torch
 from lightning import LightningModule
@@ -15,10 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dfdet.data.batch import ClipBatch
-from dfdet.errors import UserError, nearest
-from dfdet.imports import import_object
-
-Pool = Literal["mean", "median", "max"]
+from dfdet.detectors.optimising import freeze_to as freeze_layers
+from dfdet.detectors.optimising import named, parameter_groups
+from dfdet.errors import UserError
 
 
 class ClipScores(TypedDict):
@@ -31,27 +32,18 @@ class ClipScores(TypedDict):
     logit: Tensor
 
 
-def pool_frames(logit: Tensor, mask: Tensor, how: Pool) -> Tensor:
-    """Pools frame logits (B, T) over the frames that are there (mask bool (B, T)) into clip logits (B,); 0 if none."""
-    if how == "mean":
-        return (logit * mask).sum(1) / mask.sum(1).clamp(min=1)
-    if how == "max":
-        pooled = logit.masked_fill(~mask, -torch.inf).amax(1)
-    else:
-        pooled = logit.masked_fill(~mask, torch.nan).nanmedian(1).values
-    return torch.where(mask.any(1), pooled, 0.0)
-
-
 class BinaryDetector(LightningModule):
-    """A network that scores single frames, trained on real against fake.
+    """A network trained on real against fake; :class:`FrameDetector` and :class:`ClipDetector` say what it sees.
 
     Args:
-        network: float RGB (N, 3, S, S) in, logit (N,) out.
+        network: Tensors in, logits out; see ``dfdet.networks``.
         input_size: S that the network wants, None where it takes any.
         loss: ``bce`` on the logit, or ``mse`` on its sigmoid (MesoNet's).
         fake_weight: Weight of fakes in the loss, reals being 1.
-        pool: How the logits of a clip's frames become one.
         lr: Learning rate.
+        layer_decay: Factor on the learning rate from each layer to the one before it; None: one rate for all.
+        freeze_to: The last layer that is not trained, by its name in the network: it and all before it stay as they
+            are, their norms' statistics too. ``blocks.3``; None: none.
         optimizer: A class of torch.optim by name, or any by import path.
         optimizer_args: Its other arguments.
         schedule: A class of torch.optim.lr_scheduler by name, or any by import path; None: constant.
@@ -61,8 +53,9 @@ class BinaryDetector(LightningModule):
         weights: A file to start from: a dfdet checkpoint, .safetensors, or the MesoNet authors' .h5.
     """
 
-    # value range of the network's input: uint8 frames are multiplied by this
-    input_scale: float = 1.0
+    # what the network wants of a picture in [0, 1]: (picture - mean) / std, a colour each
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     def __init__(
         self,
@@ -70,8 +63,9 @@ class BinaryDetector(LightningModule):
         input_size: int | None = None,
         loss: Literal["bce", "mse"] = "bce",
         fake_weight: float = 1.0,
-        pool: Pool = "mean",
         lr: float = 1e-3,
+        layer_decay: float | None = None,
+        freeze_to: str | None = None,
         optimizer: str = "Adam",
         optimizer_args: dict[str, Any] | None = None,
         schedule: str | None = None,
@@ -82,11 +76,14 @@ class BinaryDetector(LightningModule):
     ) -> None:
         super().__init__()
         self.network = network
+        self.started = False  # whether it holds weights that were trained
         self.input_size = input_size
-        self.loss, self.fake_weight, self.pool = loss, fake_weight, pool
-        self.lr, self.optimizer_name, self.optimizer_args = lr, optimizer, optimizer_args or {}
+        self.loss, self.fake_weight = loss, fake_weight
+        self.lr, self.layer_decay = lr, layer_decay
+        self.optimizer_name, self.optimizer_args = optimizer, optimizer_args or {}
         self.schedule, self.schedule_args = schedule, schedule_args or {}
         self.schedule_interval, self.schedule_monitor = schedule_interval, schedule_monitor
+        self._held = [] if freeze_to is None else freeze_layers(network, freeze_to)
         if weights is not None:
             self.load_weights(Path(weights))
 
@@ -95,18 +92,34 @@ class BinaryDetector(LightningModule):
         from dfdet.weights.checkpoints import load_weights
 
         load_weights(path, self.network)
+        self.started = True
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """A run that is gone on with."""
+        self.started = True
+
+    def train(self, mode: bool = True) -> Self:
+        """Training or evaluation; the norms of frozen layers stay in evaluation."""
+        super().train(mode)
+        for norm in self._held:
+            norm.eval()
+        return self
+
+    def on_train_start(self) -> None:
+        """Lightning asks for no mode before it trains, and what is frozen must be told once."""
+        self.train()
 
     # Scoring ---------------------------------------------------------------------------------------------------
 
     def prepare(self, video: Tensor) -> Tensor:
-        """uint8 (N, 3, S, S) -> what the network wants."""
-        return video.float() * self.input_scale
+        """uint8 (..., 3, S, S) RGB -> float of the same shape and memory layout, as the network wants it."""
+        scale = torch.tensor([1 / (255 * s) for s in self.std], device=video.device)[:, None, None]
+        shift = torch.tensor([m / s for m, s in zip(self.mean, self.std, strict=True)], device=video.device)
+        return video.float().mul_(scale).sub_(shift[:, None, None])
 
     def forward(self, batch: ClipBatch) -> Tensor:
         """Clip logits (B,)."""
-        frames = self.prepare(batch.video.flatten(0, 1))
-        logit = self.network(frames).view(batch.mask.shape)
-        return pool_frames(logit, batch.mask, self.pool)
+        raise NotImplementedError
 
     def clip_loss(self, logit: Tensor, label: Tensor) -> Tensor:
         """Loss of each clip, (B,), from logits (B,) and labels (B,) in {0, 1}."""
@@ -119,14 +132,13 @@ class BinaryDetector(LightningModule):
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """Mean loss over the clips that could be made."""
-        made = batch.weight > 0
+        counted = len(batch) - len(batch.errors)  # known without waiting for a GPU
         # what could not be made is a black picture: it must not reach batch statistics either
-        seen = _select(batch, made) if made.any() else batch
+        seen = batch.select(batch.weight > 0) if 0 < counted < len(batch) else batch
         logit = self(seen).float()
         weight = seen.weight
         loss = (self.clip_loss(logit, seen.label) * weight).sum() / weight.sum().clamp(min=1)
         right = ((logit > 0) == (seen.label == 1)).float()
-        counted = int(made.sum())
         self.log("train/loss", loss, on_step=True, on_epoch=True, batch_size=counted, sync_dist=True)
         self.log("train/accuracy", right.mean(), on_step=False, on_epoch=True, batch_size=counted, sync_dist=True)
         return loss
@@ -152,24 +164,24 @@ class BinaryDetector(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Optimiser and schedule by their names."""
-        parameters = [p for p in self.parameters() if p.requires_grad]
-        optimizer = _named(self.optimizer_name, torch.optim, "optimizer")(parameters, lr=self.lr, **self.optimizer_args)
+        groups = parameter_groups(self.network, self.lr, self.layer_decay)
+        groups += parameter_groups(self, self.lr, None, without=self.network)
+        make = named(self.optimizer_name, torch.optim, "optimizer")
+        with _telling(f"model.optimizer {self.optimizer_name}"):
+            optimizer = make(groups, lr=self.lr, **self.optimizer_args)
         if self.schedule is None:
             return optimizer
-        schedule = _named(self.schedule, torch.optim.lr_scheduler, "schedule")(optimizer, **self.schedule_args)
+        make = named(self.schedule, torch.optim.lr_scheduler, "schedule")
+        with _telling(f"model.schedule {self.schedule}"):
+            schedule = make(optimizer, **self.schedule_args)
         settings = {"scheduler": schedule, "interval": self.schedule_interval, "monitor": self.schedule_monitor}
         return {"optimizer": optimizer, "lr_scheduler": settings}
 
 
-def _select(batch: ClipBatch, keep: Tensor) -> ClipBatch:
-    return batch if bool(keep.all()) else batch.select(keep)
-
-
-def _named(name: str, home: Any, what: str) -> Any:
-    if "." in name:
-        return import_object(name, what)
-    found = getattr(home, name, None)
-    if found is None:
-        known = [n for n in dir(home) if n[0].isupper()]
-        raise UserError(f"model.{what} {name!r} is no class of {home.__name__}", nearest(name, known))
-    return found
+@contextmanager
+def _telling(what: str) -> Iterator[None]:
+    """What torch says of arguments that do not fit, as a user's mistake."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{what} cannot be made: {error}") from error
