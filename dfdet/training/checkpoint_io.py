@@ -85,7 +85,8 @@ def load_into(model: torch.nn.Module, path: str | Path) -> dict[str, Any]:
     own, theirs = model.state_dict(), checkpoint["state_dict"]
     lacking = [k for k in own if k not in theirs]
     extra = [k for k in theirs if k not in own]
-    shapes = [k for k in own if k in theirs and own[k].shape != theirs[k].shape]
+    fixed = [k for k in own if k in theirs and k.rpartition(".")[2] != "_extra_state"]
+    shapes = [k for k in fixed if own[k].shape != theirs[k].shape]
     if lacking or extra or shapes:
         made_by = (checkpoint.get("dfdet") or {}).get("model", "another detector")
         if shapes:

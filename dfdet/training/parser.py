@@ -53,8 +53,10 @@ class OneLineParser(LightningArgumentParser):
 
 def _model_keys() -> list[str]:
     from dfdet.detectors.binary import BinaryDetector
+    from dfdet.detectors.frames import FrameDetector
 
-    return [n for n in BinaryDetector.__init__.__annotations__ if n not in ("return", "network")]
+    found = {**FrameDetector.__init__.__annotations__, **BinaryDetector.__init__.__annotations__}
+    return [n for n in found if n not in ("return", "network", "kwargs")]
 
 
 def _as_user_error(message: str, known: Iterable[str]) -> UserError:
@@ -125,7 +127,7 @@ def find_config(name: str) -> Path:
     if (home / short).is_file():
         return home / short
     own = [p.relative_to(home).as_posix() for p in home.glob("*/*.yaml")]
-    raise UserError(f"configuration {name} does not exist", nearest(short, own, cutoff=0.75))
+    raise UserError(f"configuration {name} does not exist", nearest(short, own, cutoff=0.75) or "see `dfdet models`")
 
 
 def config_home() -> Path:
@@ -190,10 +192,15 @@ def _refuse_unknown(arguments: Sequence[str], parser: Any) -> None:
 
 
 class DetectorCLI(LightningCLI):
-    """Parses a configuration; :meth:`build` makes the objects once the run directory is known."""
+    """Parses a configuration; :meth:`build` makes the objects once the run directory is known.
 
-    def __init__(self, arguments: Sequence[str]) -> None:
-        self._given = list(arguments)
+    Args:
+        arguments: ``--config FILE --model.lr 3e-4 ...``.
+        filled: The detector will be filled from elsewhere: what the configuration starts it from is not looked for.
+    """
+
+    def __init__(self, arguments: Sequence[str], filled: bool = False) -> None:
+        self._given, self._filled = list(arguments), filled
         super().__init__(
             model_class=LightningModule,
             datamodule_class=VideoDataModule,
@@ -246,6 +253,8 @@ class DetectorCLI(LightningCLI):
 
     def build(self) -> tuple[LightningModule, VideoDataModule]:
         """Detector and data module of the configuration."""
+        if self._filled:
+            _start_from_nothing(self.config.model)
         made = self._make("model", "data")
         return made["model"], made["data"]
 
@@ -267,6 +276,10 @@ class DetectorCLI(LightningCLI):
             if isinstance(reason, UserError):
                 raise reason from None
             raise UserError(f"{' and '.join(keys)} cannot be made: {str(reason)[:300]}") from error
+        except (TypeError, RuntimeError, AssertionError) as error:
+            if "model" not in keys or not str(self.config.model.class_path).startswith("dfdet."):
+                raise  # a fault of someone's own code is told in full
+            raise UserError(f"model cannot be made with these arguments: {str(error)[:300]}") from error
 
     @property
     def monitor_mode(self) -> str:
@@ -280,6 +293,19 @@ class DetectorCLI(LightningCLI):
         for stage in ("train", "val", "test"):
             config.data[stage] = _absolute(config.data[stage])
         return str(self.parser.dump(config, skip_none=False))
+
+
+def _start_from_nothing(model: Namespace) -> None:
+    """Neither pretrained weights nor a file: they may be gone, or out of reach, and nothing of them would stay."""
+    from dfdet.detectors.binary import BinaryDetector
+
+    if not issubclass(import_object(model.class_path, "detector"), BinaryDetector):
+        return  # what another's arguments mean is not ours to say
+    given = model.get("init_args") or Namespace()
+    if given.get("pretrained") is True:
+        given["pretrained"] = False
+    if isinstance(given.get("weights"), str):
+        given["weights"] = None
 
 
 def _absolute(given: Any) -> Any:

@@ -1,34 +1,34 @@
-"""Files in, a score for every person and every video out: a run's detector on what has no manifest."""
+"""Files in, a score for every person and every video out: a detector on what has no manifest."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import torch
 from lightning import LightningModule
 
-from dfdet import console, files, manifest, runs
-from dfdet.corpora.rows import kind_of, walk, without_extension
+from dfdet import console, files, runs
 from dfdet.data.loader import EvalLoader
 from dfdet.data.module import VideoDataModule, default_workers
 from dfdet.data.sources import Items
 from dfdet.data.visits import VisitMaker
-from dfdet.errors import UserError
 from dfdet.evaluation import as_scores, video_level
 from dfdet.faces.detector import DetectorSettings, choose
-from dfdet.indexing.examine import Task, examine
-from dfdet.indexing.index import tables
 from dfdet.runs import Run
+from dfdet.training import published
 from dfdet.training.checkpoint_io import load_into
+from dfdet.training.looking import items_in, media_files
 from dfdet.training.parser import DetectorCLI
 from dfdet.training.scoring import ScoreRows, logits_of, score_table
 from dfdet.training.setup import best_or_last, prepare
+
+_VALIDATED = "the threshold of the run's validation"
+_NOT_VALIDATED = "validation gave no threshold for this checkpoint"
 
 
 @dataclass
@@ -40,12 +40,16 @@ class Prediction:
         people: One row a face track: path, person, first and last scored frame, clips, logit, probability.
         clips: The score table, one row a clip.
         threshold: The logit above which a file is called fake, from the run's validation; NaN where it has none.
+        basis: Where the threshold comes from, or why there is none.
+        remarks: What else is to be known of the scores.
     """
 
     videos: pd.DataFrame
     people: pd.DataFrame
     clips: pd.DataFrame
     threshold: float
+    basis: str = ""
+    remarks: list[str] = field(default_factory=list)
 
     def tables(self) -> list[console.Table]:
         """Both tables, for print."""
@@ -55,12 +59,12 @@ class Prediction:
             for row in frame.itertuples(index=False):
                 table.add(*row)
             found.append(table)
-        known = f"called fake above logit {self.threshold:.3f}, the threshold of the run's validation"
-        unknown = "no verdicts: validation gave no threshold for this checkpoint"
-        found[-1].notes.append(
-            f"{known if self.threshold == self.threshold else unknown}; "
-            "the probability is the sigmoid of the logit and is not calibrated"
-        )
+        if self.threshold == self.threshold:
+            told = f"called fake above logit {self.threshold:.3f}, {self.basis or _VALIDATED}"
+        else:
+            told = f"no verdicts: {self.basis or _NOT_VALIDATED}"
+        found[-1].notes.append(f"{told}; the probability is the sigmoid of the logit and is not calibrated")
+        found[-1].notes += self.remarks
         return found
 
     def write(self, path: Path) -> None:
@@ -73,29 +77,45 @@ class Prediction:
 
 
 class Predictor:
-    """A run's detector, ready to score files.
+    """A detector, ready to score files.
 
     Args:
-        run: The run.
+        run: The run; None: of no run.
         model: The detector with its weights.
         data: The run's data module, for clip and crop.
         faces: The face settings that it was trained with.
         threshold: The logit above which a video is called fake; NaN: not known.
+        name: What the detector is called in tables; "": as its run.
+        basis: Where the threshold comes from, or why there is none; "": the run's validation.
+        remarks: What else is to be known of its scores.
     """
 
     def __init__(
-        self, run: Run, model: LightningModule, data: VideoDataModule, faces: dict[str, Any], threshold: float
+        self,
+        run: Run | None,
+        model: LightningModule,
+        data: VideoDataModule,
+        faces: dict[str, Any],
+        threshold: float,
+        name: str = "",
+        basis: str = "",
+        remarks: Sequence[str] = (),
     ) -> None:
         self.run, self.model, self.data, self.faces = run, model.eval(), data, faces
-        self.threshold = threshold
+        self.threshold, self.basis, self.remarks = threshold, basis, list(remarks)
+        self.name = name or (run.path.name if run is not None else type(model).__name__)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model.to(self.device)
 
     @classmethod
     def from_run(cls, path: str | Path, checkpoint: str = "best") -> Predictor:
         """Opens a run; see ``dfdet.load``."""
+        from dfdet.training import ensemble  # it opens each of its members here
+
         run = runs.open_run(path)
-        cli = DetectorCLI(["--config", str(run.config)])
+        if ensemble.recipe_of(run) is not None:
+            return ensemble.EnsemblePredictor(run, checkpoint)
+        cli = DetectorCLI(["--config", str(run.config)], filled=True)
         model, data = prepare(cli)
         chosen = best_or_last(run) if checkpoint == "best" else run.checkpoint(checkpoint)
         load_into(model, chosen)
@@ -103,6 +123,22 @@ class Predictor:
         # another checkpoint's logits lie elsewhere: its threshold is not this one's
         thresholds = run.thresholds() if run.record().get("checkpoint") == chosen.name else None
         return cls(run, model, data, dict(known[0]), (thresholds or {}).get("video", float("nan")))
+
+    @classmethod
+    def from_weights(cls, source: str, model: str | None = None) -> Predictor:
+        """A detector with published weights and no run; see :func:`dfdet.training.published.with_weights`."""
+        detector, data, weights = published.with_weights(source, model)
+        entry = weights.entry if weights.name is not None else None
+        basis = "where its probability is one half: no validation of ours chose it"
+        remarks = [f"{weights.name}: trained on {entry.corpus}, licence {entry.licence}"] if entry is not None else []
+        return cls(None, detector, data, {}, 0.0, weights.name or Path(source).name, basis, remarks)
+
+    @classmethod
+    def untrained(cls, model: str) -> Predictor:
+        """A detector with random weights, by its name or import path: for a look at the way, not at the scores."""
+        detector, data = published.untrained(model)
+        told = f"{model} is untrained: its weights are random, and its scores say nothing"
+        return cls(None, detector, data, {}, float("nan"), model, "the weights are random", [told])
 
     def predict(
         self,
@@ -127,14 +163,9 @@ class Predictor:
         Raises:
             UserError: If a path does not exist or holds nothing to score, or the face detector is not to be had.
         """
-        found = list(dict.fromkeys(_media_files([paths] if isinstance(paths, str | Path) else paths)))
+        found = media_files(paths)
         settings = None if cropped else self._settings(detector, detector_model)
-        records = {}
-        with console.Progress("looking for faces", len(found), every_seconds=10 if progress else float("inf")) as bar:
-            for path in found:
-                records[str(path)] = _look(Task(path, str(path), settings))
-                bar.advance()
-        items = _items(found, records, {"name": "cropped"} if cropped else {"name": detector})
+        items = items_in(found, settings, {"name": "cropped" if cropped else detector}, progress)
         table = self._score(items, clips or self.data.eval_clips)
         return self._verdict(table, found)
 
@@ -176,7 +207,14 @@ class Predictor:
             people = int(scores.table.loc[scores.table["video_id"] == path, "track"].nunique())
             rows.append((path, verdict, logit, _sigmoid(logit), people, statuses[path]))
         columns = ["path", "verdict", "logit", "probability", "people", "status"]
-        return Prediction(pd.DataFrame(rows, columns=columns), _people(scores.table), scores.table, threshold)
+        return Prediction(
+            pd.DataFrame(rows, columns=columns),
+            _people(scores.table),
+            scores.table,
+            threshold,
+            self.basis,
+            self.remarks,
+        )
 
 
 def _sigmoid(logit: float) -> float:
@@ -195,48 +233,3 @@ def _people(table: pd.DataFrame) -> pd.DataFrame:
         rows.append((path, int(str(track)), first, last, len(clips), logit, _sigmoid(logit), note))
     columns = ["path", "person", "first frame", "last frame", "clips", "logit", "probability", "note"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def _media_files(paths: Iterable[str | Path]) -> Iterable[Path]:
-    for given in map(Path, paths):
-        if not given.exists():
-            raise UserError(f"{given} does not exist")
-        if given.is_dir():
-            inside, _ = walk(given)
-            if not inside:
-                raise UserError(f"{given} holds no video and no image")
-            yield from (given / name for name in inside)
-        else:
-            yield given
-
-
-def _look(task: Task) -> dict[str, Any]:
-    record, media = examine(task, lambda: None)
-    # PyAV is right on every file that decodes; proving decord would cost more than it saves on one visit
-    reader = "image" if media.kind == "image" else "pyav"
-    record["row"] |= {"reader": reader, "reader_reason": "not indexed"}
-    return record
-
-
-def _items(found: Sequence[Path], records: dict[str, dict[str, Any]], faces: dict[str, Any]) -> Items:
-    """Items of files that no manifest knows: the path is the id."""
-    rows = pd.DataFrame(
-        [{"corpus": "predict", "video_id": str(p), "path": str(p), "kind": kind_of(str(p)) or "video"} for p in found]
-    )
-    table, tracks = tables(rows, records)
-    table["group"] = [without_extension(p) for p in table["path"]]
-    arrow = pa.Table.from_pandas(
-        table.reindex(columns=list(manifest.MANIFEST_COLUMNS)), schema=manifest.schema(), preserve_index=False
-    )
-    return Items(
-        table=arrow,
-        tracks=[manifest.tracks_of(tracks, {})],
-        roots=[Path()],
-        source=np.zeros(len(table), np.int64),
-        label=np.full(len(table), -1, np.int8),
-        num_frames=table["num_frames"].fillna(0).to_numpy(np.int64),
-        main_track=np.array([-1 if v is None else v for v in arrow["main_track"].to_pylist()], np.int64),
-        names=["predict"],
-        weights=[None],
-        faces=[faces],
-    )

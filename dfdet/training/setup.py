@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +64,16 @@ class Described(Callback):
 
 
 def prepare(cli: DetectorCLI) -> tuple[LightningModule, VideoDataModule]:
-    """Detector and data module, the crop's size settled between them.
+    """Detector and data module, the crop's size and the frames of a clip settled between them.
 
     Raises:
         UserError: If the crop's size is not the one that the detector needs.
     """
     model, data = cli.build()
+    frames = getattr(model, "input_frames", None)
+    if frames is not None and data.clip.frames == 1:
+        data.clip = replace(data.clip, frames=frames)
+        cli.config.data.clip.frames = frames  # the run's configuration says what was done
     wanted = getattr(model, "input_size", None)
     if data.size is None:
         data.size = wanted

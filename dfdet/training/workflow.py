@@ -9,7 +9,7 @@ import signal
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +36,19 @@ from dfdet.training.setup import (
     prepare,
     short_name,
 )
+from dfdet.training.starting import Start, start_from
 
 _RUN = "DFDET_RUN"  # tells processes that this one starts where the run is
 
 
 @dataclass
 class Result:
-    """What an evaluation found: the run, its numbers by corpus, and the files written."""
+    """What an evaluation found: the run, its numbers by corpus, the files written, and tables shown on the way."""
 
     run: Run
     summaries: dict[str, Summary]
     files: list[Path]
+    shown: list[console.Table] = field(default_factory=list)
 
     def tables(self) -> list[console.Table]:
         """The numbers of each corpus, and by method where there are several."""
@@ -96,20 +98,24 @@ def _log_to(run: Run) -> Iterator[None]:
 # fit -------------------------------------------------------------------------------------------------------------
 
 
-def fit(arguments: Sequence[str], resume: str | None = None) -> Result:
+def fit(arguments: Sequence[str], resume: str | None = None, init_from: str | None = None) -> Result:
     """Trains a detector and ends with its scores and threshold on validation.
 
     Args:
         arguments: ``--config FILE --model.lr 3e-4 ...``.
         resume: A run directory to go on with; its own configuration comes first, the arguments over it.
+        init_from: Weights to start from; see :func:`dfdet.training.starting.start_from`.
 
     Raises:
         UserError: For anything that the user can mend, before training starts wherever that can be known.
     """
     _quiet()
+    if resume is not None and init_from is not None:
+        raise UserError("--resume and --init_from are both given", "a resumed run has its weights: leave one out")
     run = None if resume is None else runs.open_run(resume)
     given = list(arguments) if run is None else ["--config", str(run.config), *arguments]
-    cli = DetectorCLI(given)
+    cli = DetectorCLI(given, filled=run is not None or init_from is not None)
+    settings = dict(cli.config.model.get("init_args") or {})
     seed_everything(int(cli.config.seed_everything), verbose=False)
     model, data = prepare(cli)
     check_monitor(cli.config.monitor, model)
@@ -118,11 +124,15 @@ def fit(arguments: Sequence[str], resume: str | None = None) -> Result:
     if run is not None:
         _check_last(run, model)
     fresh = run is None
-    run = _new_run(cli, data, stamps) if run is None else run
+    start = None if init_from is None else start_from(model, init_from, settings)
+    run = _new_run(cli, data, stamps, start) if run is None else run
     with _log_to(run), _left_in_order(run, fresh):
+        if start is not None and first_process():
+            start.tell()
         data.announce()
         _train(cli, model, data, run, resume is not None)
         result = _conclude(cli, run, model, data, stamps)
+        result.shown += [] if start is None else [start.table()]
     if not first_process():
         raise SystemExit(0)  # the first process speaks for all
     return result
@@ -164,7 +174,7 @@ def _take_back_unless_saved(run: Run, fresh: bool) -> None:
         shutil.rmtree(run.path)
 
 
-def _new_run(cli: DetectorCLI, data: VideoDataModule, stamps: Sequence[str]) -> Run:
+def _new_run(cli: DetectorCLI, data: VideoDataModule, stamps: Sequence[str], start: Start | None) -> Run:
     config = cli.config
     if not first_process():  # started by the first process, which has made the directory
         return runs.open_run(os.environ.get(_RUN) or Path(config.runs, config.experiment, config.name or ""))
@@ -176,8 +186,9 @@ def _new_run(cli: DetectorCLI, data: VideoDataModule, stamps: Sequence[str]) -> 
     with _left_in_order(run, True):
         files.write_text(run.config, cli.dump())
         found = runs.provenance([s.manifest for s in data.train_sources + data.val_sources + data.test_sources])
-        faces = data.items("train").faces
-        files.write_json(run.path / "provenance.json", found | {"faces": faces, "stamps": list(stamps)})
+        found |= {"faces": data.items("train").faces, "stamps": list(stamps)}
+        found |= {} if start is None else {"init_from": start.record()}
+        files.write_json(run.path / "provenance.json", found)
     return run
 
 
@@ -226,8 +237,12 @@ def evaluate(run_path: str, stage: Stage, arguments: Sequence[str] = (), checkpo
     Raises:
         UserError: If the run, the checkpoint or a manifest cannot be used.
     """
+    from dfdet.training import ensemble  # it calls this function for each of its members
+
     _quiet()
     run = runs.open_run(run_path)
+    if ensemble.recipe_of(run) is not None:
+        return ensemble.evaluate(run, stage, arguments, checkpoint)
     try:
         result = _evaluate(run, stage, arguments, checkpoint)
     except Interrupted:
@@ -239,7 +254,7 @@ def evaluate(run_path: str, stage: Stage, arguments: Sequence[str] = (), checkpo
 
 
 def _evaluate(run: Run, stage: Stage, arguments: Sequence[str], checkpoint: str) -> Result:
-    cli = DetectorCLI(["--config", str(run.config), *arguments])
+    cli = DetectorCLI(["--config", str(run.config), *arguments], filled=True)
     seed_everything(int(cli.config.seed_everything), verbose=False)
     model, data = prepare(cli)
     chosen = best_or_last(run) if checkpoint == "best" else run.checkpoint(checkpoint)

@@ -11,6 +11,7 @@ are turned at this border, each of which would go unnoticed in the shapes:
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -67,6 +68,25 @@ def load_keras(path: str | Path, network: Meso4 | MesoInception4) -> None:
         for target in network.modules():
             for key, value in state.get(id(target), {}).items():
                 getattr(target, key).copy_(value)
+
+
+def read_keras(path: str | Path) -> tuple[str, dict[str, Tensor]]:
+    """The weights of a file as our networks name them: ``mesonet.meso4`` or ``mesonet.mesoinception4`` of any size.
+
+    Raises:
+        UserError: It is no such file.
+    """
+    path = Path(path)
+    layers = _read(path)
+    found = len(layers["conv2d"])
+    if found not in _NAMES:
+        raise UserError(f"{path} holds weights of another architecture than MesoNet's ({found} convolutions)")
+    rows = layers["dense"][0][1]["kernel"].shape[0] if layers["dense"] else 0
+    # the last maps have 16 channels, and 32 pixels of the input fall on each of theirs
+    size = 32 * max(math.isqrt(rows // 16), 1)
+    network: Meso4 | MesoInception4 = Meso4(size) if _NAMES[found] == "Meso4" else MesoInception4(size)
+    load_keras(path, network)
+    return f"mesonet.{_NAMES[found].lower()}", network.state_dict()
 
 
 def _read(path: Path) -> dict[str, list[tuple[str, Arrays]]]:

@@ -153,7 +153,10 @@ REFUSED = [
     (["--trainer.accelerator", "tpu"], "dfdet: error: "),
     (["--trainer.limit_val_batches", "7.5"], "dfdet: error: "),
     (["--data.crop.size", "64"], "data.crop.size is 64, but the detector was built for 32"),
-    (["--model.weights", "nowhere.safetensors"], "nowhere.safetensors is not a file"),
+    (
+        ["--model.weights", "nowhere.safetensors"],
+        "nowhere.safetensors is no file, no run and no name of published weights",
+    ),
     (["--data.train", "nowhere.parquet"], "nowhere.parquet does not exist"),
 ]
 

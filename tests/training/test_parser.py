@@ -26,7 +26,7 @@ def config(folder: Path, text: str, name: str = "x.yaml") -> str:
         ("--model.lrr 3", "unknown key 'model.lrr'; did you mean 'model.lr'?"),
         ("--modl.lr 3", "unknown key 'modl.lr'; did you mean 'model.lr'?"),
         ("--lr 3", "unknown key 'lr'; did you mean 'model.lr'?"),
-        ("--config configs/nope.yaml", "does not exist; known: data/clips.yaml"),
+        ("--config configs/nope.yaml", "configs/nope.yaml does not exist; see `dfdet models`"),
         ("--data.crop.preset ffp", "did you mean 'ffpp'?"),
         ("--trainer.max_epoch 3", "unknown key 'trainer.max_epoch'; did you mean 'trainer.max_epochs'?"),
         ("--data.batchsize 3", "unknown key 'data.batchsize'; did you mean 'data.batch_size'?"),

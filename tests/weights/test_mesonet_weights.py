@@ -11,6 +11,7 @@ import torch
 
 from dfdet.errors import UserError
 from dfdet.networks.mesonet import Meso4, MesoInception4
+from dfdet.weights.checkpoints import load_weights
 from dfdet.weights.mesonet import load_keras
 
 torch.set_num_threads(1)
@@ -160,6 +161,16 @@ def test_a_file_that_does_not_fit_leaves_the_network_as_it_was(tmp_path):
     with pytest.raises(UserError, match="layer dense_9"):
         load_keras(tmp_path / "w.h5", network)
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize("size", [64, 150])
+def test_a_file_of_another_size_fills_a_network_of_that_size_alone(tmp_path, size):
+    arrays = write_keras(tmp_path / "w.h5", size=size)
+    network = Meso4(size)
+    load_weights(tmp_path / "w.h5", network)
+    assert network.hidden.bias.tolist() == arrays["dense_9"]["bias"].tolist()
+    with pytest.raises(UserError, match=r"does not fit Meso4 \(it is of DariusAf/MesoNet, Meso4\): of another shape 1"):
+        load_weights(tmp_path / "w.h5", Meso4(256))
 
 
 def test_what_is_no_keras_file_is_told(tmp_path):
