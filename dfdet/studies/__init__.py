@@ -1,0 +1,1 @@
+"""A finished detector and files in; what shows how it works, in pictures, out."""
