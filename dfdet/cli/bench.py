@@ -1,8 +1,8 @@
-"""``dfdet bench loader | index | end_to_end``: what this machine does, in one table, next to what others do."""
+"""``dfdet bench``: what this machine does, in one table, next to what others do; how detectors compare on a corpus."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -107,10 +107,125 @@ def end_to_end(
     )
 
 
+def model(
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    batch_size: int | None = None,
+    rounds: int = 5,
+    seconds: float = 1.0,
+    variants: bool = False,
+    *,
+    detectors: list[str] | None = None,
+    json: Path | None = None,
+) -> None:
+    """Parameters, GFLOPs, clips per second and memory of every detector, beside its bare network in a plain loop.
+
+    Args:
+        device: auto takes a GPU where there is one.
+        batch_size: Clips a batch; by default by the detector's work and the device.
+        rounds: Timed passes of each, in turns.
+        seconds: About how long one pass takes.
+        variants: Also measure bfloat16, channels_last and torch.compile.
+        detectors: Some of dfdet models: meso4,xception; by default all.
+        json: Write a row a detector to this file.
+    """
+    import os
+
+    for name, level in (("KINETO_LOG_LEVEL", "5"), ("TORCH_CPP_LOG_LEVEL", "ERROR")):  # the profiler talks of itself
+        os.environ.setdefault(name, level)
+    import torch
+
+    from dfdet import console
+    from dfdet.bench.model import Settings, run, tables_of
+    from dfdet.errors import UserError
+
+    there = torch.cuda.is_available()
+    if device == "cuda" and not there:
+        raise UserError("torch sees no GPU here", "leave --device out, or see `dfdet doctor`")
+    for name, value in (("batch_size", batch_size), ("rounds", rounds)):
+        if value is not None and value < 1:
+            raise UserError(f"--{name} is {value}", "it must be at least 1")
+    chosen = ("cuda" if there else "cpu") if device == "auto" else device
+    rows = run(Settings(detectors or (), chosen, batch_size, rounds, seconds, variants))
+    _write_rows(rows, json)
+    console.show(*tables_of(rows, variants))
+
+
+def detectors(
+    manifest: Path | None = None,
+    root: Path | None = None,
+    out: Path = Path("runs/bench_detectors"),
+    seconds: int = 300,
+    seed: int = 0,
+    *,
+    detectors: list[str] | None = None,
+    json: Path | None = None,
+) -> None:
+    """Every detector trained from scratch for the same time on the CPU, and judged on the test split.
+
+    Args:
+        manifest: x.parquet as dfdet index wrote it, with a train, a val and a test split.
+        root: Where the files lie now, if not where they lay when indexed.
+        out: The folder for the runs; a detector that was finished there is not trained again.
+        seconds: For the training of each; those of scikit-learn take one pass instead.
+        seed: Of every draw.
+        detectors: Some of dfdet models: meso4,xception; by default all that see what the manifest holds.
+        json: Write the rows to this file.
+    """
+    from dfdet import console
+    from dfdet.bench.detectors import Settings, run, table_of
+
+    settings = Settings(_given(manifest), root, out, detectors or (), seconds, seed)
+    with console.interruptible("what was finished stays: run the same command again"):
+        rows = run(settings)
+    _write_rows(rows, json)
+    console.show(table_of(rows, settings))
+
+
+def convergence(
+    manifest: Path | None = None,
+    root: Path | None = None,
+    size: int | None = 128,
+    steps: int = 2000,
+    seconds: float = 300.0,
+    every: int = 50,
+    batch_size: int = 64,
+    seeds: int = 3,
+    lr: float | None = None,
+    json: Path | None = None,
+) -> None:
+    """How soon the SRM CNN on residuals, on RGB and on both, and the MesoNets, get .85 to .95 of the frames right.
+
+    Args:
+        manifest: x.parquet as dfdet index wrote it, with a train and a val split.
+        root: Where the files lie now, if not where they lay when indexed.
+        size: Side that every network sees; null takes its own.
+        steps: Of each, at most.
+        seconds: Of each, at most; validation is left out.
+        every: Steps between two looks at validation.
+        batch_size: Frames a step.
+        seeds: How often each is trained.
+        lr: Learning rate of all; by default each its own.
+        json: Write the rows, with every look, to this file.
+    """
+    from dfdet import console
+    from dfdet.bench.convergence import Settings, run, table_of
+
+    settings = Settings(_given(manifest), root, size, steps, seconds, every, batch_size, seeds, lr)
+    rows = []
+    with console.interruptible("the rows that were finished are in the file of --json" if json else "nothing is kept"):
+        for row in run(settings):
+            rows.append(row)
+            _write_rows(rows, json)
+    console.show(table_of(rows, settings))
+
+
 BENCHES: dict[str, tuple[Callable[..., None], str]] = {
     "loader": (loader, "dfdet bench loader --manifest ffpp.parquet"),
     "index": (index, "dfdet bench index /data/videos --detector dlib"),
     "end_to_end": (end_to_end, "dfdet bench end_to_end --manifest ffpp.parquet"),
+    "model": (model, "dfdet bench model --detectors meso4,xception"),
+    "detectors": (detectors, "dfdet bench detectors --manifest faces.parquet --seconds 300"),
+    "convergence": (convergence, "dfdet bench convergence --manifest faces.parquet"),
 }
 
 
@@ -141,6 +256,15 @@ def _show(report: object, json: Path | None) -> None:
     console.show(report.table)
     if json is not None:
         files.write_json(json, report.keys)
+
+
+def _write_rows(rows: Sequence[Mapping[str, object]], json: Path | None) -> None:
+    """Rows, and the machine that they were measured on."""
+    from dfdet import files
+    from dfdet.bench.machine import machine
+
+    if json is not None:
+        files.write_json(json, {"rows": [dict(row) for row in rows], "machine": machine()})
 
 
 def main(arguments: Sequence[str]) -> None:
