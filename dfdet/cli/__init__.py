@@ -18,10 +18,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "validate": ("dfdet.cli.validate", "score the validation videos of a run"),
     "test": ("dfdet.cli.test", "score the test videos of a run, or another corpus"),
     "predict": ("dfdet.cli.predict", "score any video, image or folder with a run's detector"),
+    "explain": ("dfdet.cli.explain", "heat-maps, contact sheets and films of what a score hangs on"),
+    "ensemble": ("dfdet.cli.ensemble", "make one run of several, which answers with their mean"),
+    "export": ("dfdet.cli.export", "write a run's detector as ONNX"),
     "models": ("dfdet.cli.models", "the detectors that --model knows by name"),
+    "weights": ("dfdet.cli.weights", "published weights: list them, fetch one, take in a file that you downloaded"),
     "runs": ("dfdet.cli.runs", "the runs there are, and how far they came"),
     "store": ("dfdet.cli.store", "crops that were decoded once: fill a store, look into it, check it, export crops"),
-    "bench": ("dfdet.cli.bench", "how fast this machine decodes, indexes and trains, beside what others do"),
+    "bench": ("dfdet.cli.bench", "how fast this machine decodes, indexes and trains, and each detector, beside others"),
     "doctor": ("dfdet.cli.doctor", "what this machine can do, and what to do about what is missing"),
 }
 

@@ -13,15 +13,30 @@ def models(json: Path | None = None) -> None:
         json: Write the printed table to this file too.
     """
     from dfdet import console
-    from dfdet.detectors import DETECTORS
+    from dfdet.detectors import DETECTORS, ICPR
 
-    table = console.Table("Detectors", ["name", "what", "input", "parameters", "paper", "configuration"])
+    table = console.Table("Detectors", ["name", "what", "input", "parameters", "paper", "config"])
     for name, card in DETECTORS.items():
-        table.add(name, card.summary, card.input, card.parameters, card.paper, card.config)
+        table.add(name, card.summary, card.input, card.parameters, _short(card.paper), card.config)
+    table.add(
+        "ensemble",
+        "the mean of several runs: dfdet ensemble RUN RUN --out DIR",
+        "each run's own",
+        None,
+        _short(ICPR),
+        None,
+    )
+    table.notes += dict.fromkeys(card.paper for card in DETECTORS.values())
+    table.notes.append("weights that were published: dfdet weights list")
     table.notes.append(
         "your own: --model my_lab.MyDetector, a LightningModule that takes ClipBatch and returns ClipScores"
     )
     console.show(table, json_file=json)
+
+
+def _short(paper: str) -> str:
+    """Its authors; the title stands below the table."""
+    return paper.partition(",")[0]
 
 
 def main(arguments: Sequence[str]) -> None:

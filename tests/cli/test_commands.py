@@ -109,7 +109,8 @@ def test_the_detectors_are_those_that_model_knows(tmp_path):
 
     main(["models", "--json", str(tmp_path / "m.json")])
     (table,) = json.loads((tmp_path / "m.json").read_text())
-    assert [row["name"] for row in table["rows"]] == list(DETECTORS)
+    assert [row["name"] for row in table["rows"]] == [*DETECTORS, "ensemble"]
+    assert all(row["config"] for row in table["rows"][:-1])
 
 
 def test_doctor_says_what_to_do_about_a_missing_face_model(tmp_path, monkeypatch, capsys):
