@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEMO := demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint format clean
+.PHONY: help install demo test test-slow test-all lint format clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
@@ -25,8 +25,10 @@ demo: $(STAMP)  ## the whole way on a corpus that the program makes: index, trai
 test: $(STAMP)  ## the default tests
 	$(BIN)/python -m pytest -n 2 -m 'not slow'
 
-test-all: $(STAMP)  ## the slow tests as well
-	$(BIN)/python -m pytest -n 2
+test-slow: $(STAMP)  ## the slow tests alone
+	$(BIN)/python -m pytest -n 2 -m slow
+
+test-all: test test-slow  ## both
 
 lint: $(STAMP)  ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

@@ -7,7 +7,7 @@ Any other LightningModule may stand in its place, as long as it takes :class:`~d
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, Self, TypedDict
 
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from dfdet.data.batch import ClipBatch
 from dfdet.detectors.optimising import freeze_to as freeze_layers
-from dfdet.detectors.optimising import named, parameter_groups
+from dfdet.detectors.optimising import named, parameter_groups, statistics_held
 from dfdet.errors import UserError
 
 
@@ -135,7 +135,8 @@ class BinaryDetector(LightningModule):
         counted = len(batch) - len(batch.errors)  # known without waiting for a GPU
         # what could not be made is a black picture: it must not reach batch statistics either
         seen = batch.select(batch.weight > 0) if 0 < counted < len(batch) else batch
-        logit = self(seen).float()
+        with nullcontext() if counted else statistics_held(self):
+            logit = self(seen).float()
         weight = seen.weight
         loss = (self.clip_loss(logit, seen.label) * weight).sum() / weight.sum().clamp(min=1)
         right = ((logit > 0) == (seen.label == 1)).float()

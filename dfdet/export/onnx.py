@@ -28,7 +28,7 @@ from dfdet.detectors.frames import FrameDetector
 from dfdet.errors import UserError
 from dfdet.networks.ela import ELACNN
 
-TOLERANCE = 1e-3  # logits
+TOLERANCE = 1e-3  # of a logit, or of 1 where it is smaller
 SIZES = (1, 3)  # batches that are compared
 LABELS = "one logit for each input; above 0 means fake (1 = fake)"
 
@@ -99,7 +99,7 @@ def export_onnx(
 
     Raises:
         UserError: If the detector cannot be written in ONNX, a package is absent, or the file answers otherwise than
-            the detector by more than 1e-3.
+            the detector by more than 1e-3 of it, or of 1 where it is smaller.
     """
     _refuse(model)
     try:
@@ -175,7 +175,8 @@ def _difference(portable: nn.Module, session: Any, names: list[str], example: tu
         ours = portable(*example).double().numpy()
     given = {name: tensor.numpy() for name, tensor in zip(names, example, strict=True)}
     theirs = np.asarray(session.run(["logit"], given)[0], np.float64)
-    return float(np.abs(ours - theirs).max()) if theirs.shape == ours.shape else float("inf")
+    apart = np.abs(ours - theirs) / np.maximum(np.abs(ours), 1) if theirs.shape == ours.shape else np.array(np.inf)
+    return float(apart.max())
 
 
 def _reason(error: BaseException) -> str:

@@ -99,18 +99,18 @@ def fit(made: Any, batch: ClipBatch) -> None:
     made._load(dumps(fit_on(made.table, made.make_estimator)))
 
 
-def experienced(name: str, frames: int, **options: Any) -> Any:
+def experienced(name: str, frames: int, momentum: float = 0.97) -> Any:
     """A detector whose batch norms and running means hold what a batch showed, or whose estimator is fitted on it.
 
     Fresh ones answer every picture with next to the same logit: nothing could be told by it.
     """
-    made = small(name, frames, **options)
+    made = small(name, frames)
     if name in CLASSICAL:
         fit(made, clips(48, frames, made.input_size))
         return made.eval()
     for module in made.modules():
         if isinstance(module, _BatchNorm):
-            module.momentum = 0.97
+            module.momentum = momentum
     with torch.no_grad():
         made.train().training_step(clips(16, frames, made.input_size), 0)
     return made.eval()
@@ -139,7 +139,7 @@ def assert_same(logit: Tensor, wanted: Tensor, spread: float | None = None) -> N
     """To 1e-4, or to a hundredth of what clips differ by where that is little."""
     spread = float(wanted.max() - wanted.min()) if spread is None else spread
     assert spread > 0
-    torch.testing.assert_close(logit, wanted, atol=min(1e-4, 0.01 * spread), rtol=0)
+    torch.testing.assert_close(logit, wanted, atol=min(1e-4, 0.01 * spread), rtol=1e-5)
 
 
 # 1, 2: logits -------------------------------------------------------------------------------------------------------
@@ -294,10 +294,22 @@ def test_an_estimator_learns_eight_clips_of_real_crops(name, crops):
 
 @pytest.mark.parametrize("name", but_slow(COMPARING, BIG))
 def test_comparing_real_crops_is_learnt(name, crops):
-    options = {"size": 32, "dropout": 0.0, "lr": 1e-2} if name == "siamese" else {"lr": 1e-4}
+    options: dict[str, Any] = {"lr": 1e-4}
+    if name == "siamese":
+        options = {"size": 32, "dropout": 0.0, "lr": 1e-2}
+    if name.startswith("efficientnet"):
+        options["drop_path"] = 0.0
     made = small(name, **options)
-    losses = learn(made, crops(1, made.input_size), 60 if name == "siamese" else 30, lambda _: False)
-    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+    batch = crops(1, made.input_size)
+    rows = made.fixed(batch.label, batch.item, {})
+
+    @torch.no_grad()
+    def loss() -> float:
+        return float(made.train().losses(made.embed(batch), rows)[0].mean())
+
+    before = loss()
+    learn(made, batch, 100, lambda _: loss() < 0.5 * before)
+    assert loss() < 0.5 * before
 
 
 # 5: bfloat16 --------------------------------------------------------------------------------------------------------
@@ -332,7 +344,7 @@ def test_a_step_under_bfloat16_has_a_finite_loss_and_gradient(name, stage):
 # which module takes the residual, the noise or the error levels
 FIXED_PARTS = [
     ("srm_cnn", {}, "conv1"),
-    ("srm_cnn", {"front": "fused"}, "conv1"),
+    ("srm_cnn", {"front": "fused", "truncate": None}, "conv1"),
     ("noise3d", {}, "conv1"),
     ("noise_gru", {}, "gru"),
     ("ela_cnn", {}, "conv1"),
@@ -389,7 +401,8 @@ def test_the_onnx_file_answers_as_the_detector(name, tmp_path):
     import onnxruntime
 
     frames = frames_of(name)
-    made = experienced(name, frames)
+    # with less of a batch's statistics, since pictures unlike it are compared too
+    made = experienced(name, frames, momentum=0.9)
     done = export_onnx(made, tmp_path / "x.onnx", frames, made.input_size)
     session, spread = onnxruntime.InferenceSession(done.path, providers=["CPUExecutionProvider"]), 0.0
     for count in (3, 1):
