@@ -156,6 +156,13 @@ class Noise3D(nn.Module):
         if self.head == "flatten" and (video.shape[1], *video.shape[-2:]) != wanted:
             raise ValueError(f"a clip of {_shape(video)} meets a network for {self.frames} x {self.size} x {self.size}")
         noise = residual(video, self.residual, self.kernel, self.sigma)[:, None] / SCALE[self.residual]
+        # on a CPU in float32 also under autocast: there torch's bfloat16 gradients of a 3-D convolution's weights hold
+        # what was never written, for small maps (seen with 2.15)
+        with torch.autocast("cpu", enabled=False):
+            return _there(mask, self._judged(noise, mask))
+
+    def _judged(self, noise: Tensor, mask: Tensor) -> Tensor:
+        """Logits (B,) of noise (B, 1, T, S, S)."""
         there = mask[:, None, :, None, None]
         # -1 is below every tanh: a missing frame loses against its neighbour in the pool
         maps = torch.tanh(self.conv1(noise.masked_fill(~there, 0.0))).masked_fill(~there, -1.0)
@@ -167,7 +174,8 @@ class Noise3D(nn.Module):
             features = maps.flatten(1)
         else:
             features = maps.mean((3, 4)).sum(2) / kept.sum((2, 3, 4)).clamp(min=1)
-        return _there(mask, self.output(features).squeeze(-1))
+        logit: Tensor = self.output(features).squeeze(-1)
+        return logit
 
 
 class NoiseGRU(nn.Module):
