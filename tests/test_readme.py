@@ -23,6 +23,8 @@ SHORT = {
     "demo": ["--identities", "6", "--frames", "24"],
     "store build": FIT,
     "explain": ["--clips", "1"],
+    "bench detectors": ["--detectors", "meso4_150", "--seconds", "2"],
+    "bench convergence": ["--steps", "2", "--every", "1", "--size", "32", "--seeds", "1", "--batch_size", "4"],
     "bench model": ["--rounds", "1", "--seconds", "0.1"],
     "bench loader": ["--visits", "4", "--rounds", "1", "--clips", "32", "--clip_length", "4", "--size", "32"],
     "bench end_to_end": ["--clip_length", "2", "--size", "32"],
