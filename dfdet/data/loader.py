@@ -50,6 +50,12 @@ class TrainLoader:
         epoch, first = self._position()
         yield from self.batches(epoch, first)
 
+    def close(self) -> None:
+        """Ends the workers; another pass starts new ones."""
+        if self._workers is not None:
+            self._workers.close()
+            self._workers = None
+
     def batches(self, epoch: int, first: int = 0) -> Iterator[ClipBatch]:
         """The batches of one epoch from number ``first`` on."""
         plan = self._plan_of(epoch)
@@ -115,6 +121,12 @@ class EvalLoader:
 
     def __len__(self) -> int:
         return -(-self._clips // self._batch_size)
+
+    def close(self) -> None:
+        """Ends the workers; another pass starts new ones."""
+        if self._workers is not None:
+            self._workers.close()
+            self._workers = None
 
     def __iter__(self) -> Iterator[ClipBatch]:
         if self._workers is None:

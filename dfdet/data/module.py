@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
+from weakref import WeakSet
 
 import numpy as np
 from lightning import LightningDataModule
@@ -102,6 +103,7 @@ class VideoDataModule(LightningDataModule):
         self._store: CropStore | None = None
         self._items: dict[Stage, Items] = {}
         self._units: np.ndarray | None = None
+        self._loaders: WeakSet[TrainLoader | EvalLoader] = WeakSet()
         self._check_options()
 
     def _check_options(self) -> None:
@@ -260,7 +262,9 @@ class VideoDataModule(LightningDataModule):
                 f"an epoch of {self._num_visits} visits x {self.clips_per_visit} clips fills no batch of "
                 f"{self.batch_size}", "lower data.batch_size or raise data.epoch_visits",
             )  # fmt: skip
-        return TrainLoader(self.maker("train"), self.plan, batches, self._position, self.workers, self._pin)
+        made = TrainLoader(self.maker("train"), self.plan, batches, self._position, self.workers, self._pin)
+        self._loaders.add(made)
+        return made
 
     def _position(self) -> tuple[int, int]:
         """(epoch, batch) at which the trainer stands, also in an epoch that is resumed."""
@@ -289,7 +293,9 @@ class VideoDataModule(LightningDataModule):
     def eval_dataloader(self, stage: Stage) -> EvalLoader:
         """Batches of evaluation: this rank's videos, unpadded."""
         mine = self.eval_visits(stage)[self._rank :: self._world]
-        return EvalLoader(self.maker(stage), mine, self.eval_batch_size, self.workers, self._pin)
+        made = EvalLoader(self.maker(stage), mine, self.eval_batch_size, self.workers, self._pin)
+        self._loaders.add(made)
+        return made
 
     def val_dataloader(self) -> EvalLoader:
         """The validation videos."""
@@ -298,6 +304,11 @@ class VideoDataModule(LightningDataModule):
     def test_dataloader(self) -> EvalLoader:
         """The test videos."""
         return self.eval_dataloader("test")
+
+    def teardown(self, stage: str) -> None:
+        """Ends the workers of all loaders; a trainer's objects, which hold on to each other, would keep them alive."""
+        for loader in list(self._loaders):
+            loader.close()
 
     # Where we run ----------------------------------------------------------------------------------------------
 

@@ -152,7 +152,11 @@ class VisitWorkers:
         self._lost: dict[int, str] = {}
         self._places = [_Seat(maker, clips) for _ in range(num_workers)]
         # with its owner, and at the end of this process before it ends its children by itself
-        util.Finalize(self, _end, (self._places,), exitpriority=10)
+        self._end = util.Finalize(self, _end, (self._places,), exitpriority=10)
+
+    def close(self) -> None:
+        """Ends the processes; there are no clips of it afterwards."""
+        self._end()
 
     def clips(self, visits: Sequence[Visit]) -> Iterator[list[ClipSample]]:
         """The clips of each visit, in order; their pixels hold until the next visit is asked for."""

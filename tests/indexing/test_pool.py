@@ -14,6 +14,14 @@ from dfdet.indexing import pool
 from dfdet.indexing.examine import Task
 
 
+@pytest.fixture(autouse=True)
+def _alone():
+    """What other tests have left of their processes is none of these tests' business."""
+    for child in mp.active_children():
+        child.kill()
+        child.join()
+
+
 @pytest.fixture
 def tasks(copied):
     """A named pipe, which blocks whoever opens it as a dead network disk does, and two films behind it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import multiprocessing as mp
 import re
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import torch
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, log_loss, roc_auc_score
 
 from dfdet.cli import main
-from dfdet.training.workflow import fit
+from dfdet.training.workflow import evaluate, fit
 
 
 def rows_of(run: Path) -> list[dict[str, str]]:
@@ -168,3 +169,11 @@ def test_what_cannot_work_is_one_line_and_leaves_no_run(more, said, flags, tmp_p
     assert len(errors) == 1
     assert said in errors[0]
     assert not (tmp_path / "runs/default/x").exists()
+
+
+def test_the_workers_end_with_a_training(flags, tmp_path):
+    before = set(mp.active_children())
+    run = fit(flags(tmp_path, "--name", "x", "--data.num_workers", "2")).run
+    assert set(mp.active_children()) <= before
+    evaluate(str(run.path), "val")
+    assert set(mp.active_children()) <= before
