@@ -25,6 +25,7 @@ from dfdet.console import Progress
 from dfdet.demo.film import produce
 from dfdet.demo.plan import SPLITS, Footage, Settings, Video, plan
 from dfdet.errors import UserError
+from dfdet.processes import interrupts_held
 
 COLUMNS = tuple(field.name for field in fields(Video))
 
@@ -144,8 +145,9 @@ def _in_processes(
 ) -> Iterator[tuple[Footage, int]]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
-        waiting = {pool.submit(produce, root, entry, settings): entry for entry in footage}
         try:
+            with interrupts_held():  # a child that it ended as it starts would take the others' half files with it
+                waiting = {pool.submit(produce, root, entry, settings): entry for entry in footage}
             for future in as_completed(waiting):
                 yield waiting[future], len(future.result())
         except BaseException:

@@ -6,16 +6,15 @@ import multiprocessing as mp
 import os
 import signal
 import time
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from dfdet.errors import UserError
 from dfdet.indexing.examine import Beat, Task, examine, size_of, verdict
-from dfdet.processes import end_with_the_parent
+from dfdet.processes import end_with_the_parent, interrupts_held
 
 # A child beats at every sampled frame; between two beats lie five decoded frames and one detection, so a silence
 # this long is a hang. Reading the readers' verdict has no beat: it gets this, or twenty times the decoding.
@@ -30,20 +29,6 @@ TRIES, STARTS = 3, 10
 def processors() -> int:
     """The processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C waits until a child is started; the child inherits the block: it is the parent's to answer."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    resource_tracker.ensure_running()  # as it starts it lets signals through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _child(pipe: Connection) -> None:
@@ -102,7 +87,7 @@ class _Worker:
     def start(self) -> None:
         self.pipe, theirs = self.context.Pipe()
         self.process = self.context.Process(target=_child, args=(theirs,), daemon=True)
-        with _interrupts_held():
+        with interrupts_held():
             self.process.start()
         theirs.close()
 
