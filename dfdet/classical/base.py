@@ -7,6 +7,7 @@ of a skops file. A parameter that counts the batches stands for the weights: Lig
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from dfdet.errors import UserError
 _PENDING = "classical"
 
 
-class ClassicalDetector(LightningModule):
+class ClassicalDetector(LightningModule, ABC):
     """What classical detectors share; a family says its features and its estimator.
 
     Args:
@@ -50,14 +51,15 @@ class ClassicalDetector(LightningModule):
     # What a family says ------------------------------------------------------------------------------------------
 
     @property
+    @abstractmethod
     def columns(self) -> int:
         """D, numbers a row."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rows_of(self, frames: int) -> int:
         """Rows that a clip of so many frames gives, at most."""
-        raise NotImplementedError
 
+    @abstractmethod
     def extract(self, batch: ClipBatch, training: bool) -> tuple[Features, Ints]:
         """Features of a batch.
 
@@ -69,11 +71,10 @@ class ClassicalDetector(LightningModule):
             float32 or uint8 (R, D), and int (R,), the clip of the batch that each row is of, ascending. A clip may
             have no row.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def make_estimator(self, rows: int, seed: int) -> Pipeline:
         """The estimator, not fitted, for a table of so many rows; scaling is part of it."""
-        raise NotImplementedError
 
     def pool(self, logit: Floats, clip: Ints, clips: int) -> Floats:
         """Logits of rows (R,) -> of clips (B,): the mean; 0 for a clip without rows."""

@@ -6,6 +6,7 @@ Any other LightningModule may stand in its place, as long as it takes :class:`~d
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -32,7 +33,7 @@ class ClipScores(TypedDict):
     logit: Tensor
 
 
-class BinaryDetector(LightningModule):
+class BinaryDetector(LightningModule, ABC):
     """A network trained on real against fake; :class:`FrameDetector` and :class:`ClipDetector` say what it sees.
 
     Args:
@@ -117,9 +118,9 @@ class BinaryDetector(LightningModule):
         shift = torch.tensor([m / s for m, s in zip(self.mean, self.std, strict=True)], device=video.device)
         return video.float().mul_(scale).sub_(shift[:, None, None])
 
+    @abstractmethod
     def forward(self, batch: ClipBatch) -> Tensor:
         """Clip logits (B,)."""
-        raise NotImplementedError
 
     def clip_loss(self, logit: Tensor, label: Tensor) -> Tensor:
         """Loss of each clip, (B,), from logits (B,) and labels (B,) in {0, 1}."""

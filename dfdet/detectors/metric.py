@@ -9,6 +9,7 @@ it is their batch norm statistics alone that differ.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, Literal
 
 import torch
@@ -63,17 +64,17 @@ class MetricSteps(FrameDetector):
         self.register_buffer("seen", torch.zeros(2))  # batches; a float, as callbacks average what they find
         self._kept: list[tuple[Tensor, Tensor, Tensor]] = []
 
+    @abstractmethod
     def drawn(self, embedding: Tensor, label: Tensor, item: Tensor, mate: Tensor) -> Tensor:
         """What is compared in a training batch: int64 (K, 3)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fixed(self, label: Tensor, item: Tensor, original: dict[int, int]) -> Tensor:
         """What is compared in validation: int64 (K, 3)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def losses(self, embedding: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """The loss of each row, float (K,), and whether the network has it right, bool (K,)."""
-        raise NotImplementedError
 
     # Scoring ---------------------------------------------------------------------------------------------------
 
